@@ -1,0 +1,1 @@
+"""Media engines without HTTP: the packet plane, streams, CMAF and HLS."""

@@ -1,0 +1,1 @@
+"""LL-HLS: the timeline that media writes, and the shelf that edge serves from."""

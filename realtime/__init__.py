@@ -1,0 +1,1 @@
+"""Realtime engines without HTTP: rooms, presence, cues, telemetry. Empty until their issue."""

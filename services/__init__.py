@@ -1,0 +1,1 @@
+"""Business rules, by domain. Empty until their issue."""
