@@ -1,0 +1,125 @@
+"""`make check`: every static check and the unit tests, in two lanes, ending in one line.
+
+A check prints nothing unless it fails. `--static` leaves the Python tests out (`make test` runs them
+itself, all at once), `--rust-tests` adds the crate's own tests.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv/bin"
+CARGO = ("../../scripts/with-rust-cache", "cargo")
+SLOW_TESTS = ("end_to_end", "web", "image", "prove")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One command that must succeed."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: str = "."
+    seconds_max: int = 900
+
+
+def python_checks() -> list[Check]:
+    """Style, types and import contracts of the Python code."""
+    return [
+        Check("ruff", (f"{BIN}/ruff", "check", "-q", ".")),
+        Check("ruff format", (f"{BIN}/ruff", "format", "-q", "--check", ".")),
+        Check("import-linter", (f"{BIN}/lint-imports",)),
+        Check("mypy", (f"{BIN}/mypy",)),
+        Check("mypy of the scripts", (f"{BIN}/mypy", "--strict", "scripts/check.py")),
+    ]
+
+
+def unit_tests() -> Check:
+    """All tests that need neither a browser nor the whole process family."""
+    ignored = tuple(f"--ignore=tests/{name}" for name in SLOW_TESTS)
+    pytest = (f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove", *ignored)
+    return Check("unit tests", ("scripts/in-network", *pytest))
+
+
+def rust_checks(*, tests: bool) -> list[Check]:
+    """Format and lints of the crate, with and without Python; its own tests when asked for."""
+    native = "media/native"
+    clippy = ("clippy", "-q", "--locked", "--all-targets")
+    denied = ("--", "-D", "warnings")
+    checks = [
+        Check("cargo fmt", ("cargo", "fmt", "--check"), native),
+        Check("clippy", (*CARGO, *clippy, *denied), native),
+        Check("clippy, no Python", (*CARGO, *clippy, "--no-default-features", *denied), native),
+    ]
+    if tests:
+        command = (*CARGO, "test", "-q", "--locked", "--no-default-features")
+        checks.append(Check("cargo test", command, native))
+    return checks
+
+
+def web_checks() -> list[Check]:
+    """Lints, types and unit tests of the pages."""
+    npm = ("npm", "run", "--silent")
+    return [
+        Check("pages: lint", (*npm, "lint"), "web"),
+        Check("pages: types", (*npm, "typecheck"), "web"),
+        Check("pages: tests", (*npm, "test"), "web"),
+    ]
+
+
+def passes(check: Check) -> bool:
+    """Runs the check; says how long it took, and what it printed when it failed."""
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            check.command,
+            cwd=ROOT / check.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=check.seconds_max,
+            check=False,
+        )
+        ok, output = done.returncode == 0, done.stdout
+    except subprocess.TimeoutExpired as expired:
+        ok, output = False, f"no end after {expired.timeout:.0f} s"
+    seconds = time.monotonic() - start
+    line = f"  {'ok    ' if ok else 'FAILED'} {check.name} ({seconds:.1f} s)\n"
+    sys.stdout.write(line if ok else f"{line}$ {' '.join(check.command)}\n{output.rstrip()}\n")
+    sys.stdout.flush()
+    return ok
+
+
+def failures(lane: list[Check]) -> list[str]:
+    """Runs one lane in order; the names of the checks that failed."""
+    return [check.name for check in lane if not passes(check)]
+
+
+def main() -> int:
+    """Exit status: 0 when every check passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--static", action="store_true", help="leave the Python tests out")
+    parser.add_argument("--rust-tests", action="store_true", help="run the crate's tests as well")
+    chosen = parser.parse_args()
+    start = time.monotonic()
+    first = python_checks() if chosen.static else [*python_checks(), unit_tests()]
+    second = [*rust_checks(tests=chosen.rust_tests), *web_checks()]
+    with ThreadPoolExecutor(2) as lanes:
+        failed = [name for names in lanes.map(failures, (first, second)) for name in names]
+    seconds = round(time.monotonic() - start)
+    if failed:
+        sys.stdout.write(f"check: failed in {seconds} s: {', '.join(failed)}\n")
+        return 1
+    sys.stdout.write(f"check: ok in {seconds} s\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
