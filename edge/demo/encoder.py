@@ -48,7 +48,7 @@ class VideoEncoder:
         }
         self._codec = codec
 
-    def encode(self, image: Plane, *, pts: int, keyframe: bool) -> EncodedPacket | None:
+    def encode(self, image: Plane, *, pts: int, keyframe: bool) -> "EncodedPacket | None":
         """The access unit of one picture, in Annex B. `pts` counts 90 kHz ticks."""
         frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
         frame.pts, frame.time_base = pts, _VIDEO_BASE
@@ -70,7 +70,7 @@ class AudioEncoder:
         codec.options = {"application": "audio", "frame_duration": "20"}
         self._codec = codec
 
-    def encode(self, samples: Samples, *, pts: int) -> EncodedPacket | None:
+    def encode(self, samples: Samples, *, pts: int) -> "EncodedPacket | None":
         """One packet of 960 interleaved stereo samples. `pts` counts samples."""
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
         frame.sample_rate = SAMPLE_RATE
@@ -78,7 +78,7 @@ class AudioEncoder:
         return _single(self._codec.encode(frame), pts, _AUDIO_BASE)
 
 
-def _single(packets: list[EncodedPacket], pts: int, base: Fraction) -> EncodedPacket | None:
+def _single(packets: "list[EncodedPacket]", pts: int, base: Fraction) -> "EncodedPacket | None":
     """Both encoders give one packet a frame; its time is what we said, without priming."""
     if not packets:
         return None

@@ -113,7 +113,7 @@ class PictureTrack(MediaStreamTrack):
                 self._learn_delay(number)
                 return packet
 
-    def _make(self, number: int) -> EncodedPacket | None:
+    def _make(self, number: int) -> "EncodedPacket | None":
         unix_ms = round(number * 1000 / self._rate)
         since = number - self._show.epoch * self._rate
         image = self._picture.paint(unix_ms=unix_ms, number=since)
