@@ -14,6 +14,9 @@ mod parse;
 
 pub use answer::{answer_publisher, answer_viewer};
 
+/// The canonical name in our SDP and our RTCP: one for all tracks of a session (RFC 8834, 4.9).
+pub const CNAME: &str = "nexus";
+
 /// What is ours in an answer.
 pub struct Local<'a> {
     pub ufrag: &'a str,
@@ -135,3 +138,6 @@ pub struct Live {
     pub video: Option<(Codec, String)>,
     pub audio: Option<(Codec, String)>,
 }
+
+#[cfg(test)]
+mod tests;
