@@ -1,0 +1,269 @@
+"""Counters, gauges and histograms of the whole family, rendered by any of its processes.
+
+A component declares its metrics beside itself at import. `start` gives this process a file of its own in
+the run directory (`metrics/`), named after its role and slot: a restarted process goes on counting where
+the dead one stopped, and no file outlives its slot. `render` adds all files up, so whichever edge
+worker is asked tells of all processes. Without `start` (tests, tools) metrics live in this process alone.
+
+Labels are bounded: past `series_max` combinations a metric counts under "other".
+"""
+
+import math
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Generic, Literal, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OTHER: Final = "other"
+
+R = TypeVar("R", prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
+Combine = Literal["sum", "max", "min", "last", "each"]
+"""How processes' gauges become one: "each" keeps one a process, labelled `pid` with role and slot."""
+
+_Mode = Literal["livesum", "livemax", "livemin", "livemostrecent", "liveall"]
+_MODES: Final[dict[Combine, _Mode]] = {
+    "sum": "livesum",
+    "max": "livemax",
+    "min": "livemin",
+    "last": "livemostrecent",
+    "each": "liveall",
+}
+
+
+@dataclass(slots=True)
+class _State:
+    """What this process has declared, and where it counts."""
+
+    declared: dict[str, "_Declared"] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    directory: Path | None = None
+
+
+class _Declared:
+    def touch(self) -> None:
+        """Makes the real metric, so that it is rendered as zero before its first use."""
+        raise NotImplementedError
+
+
+_state = _State()
+
+
+class _Metric(_Declared, Generic[R]):
+    """A declaration; the real metric is made on first use, when it is known where it counts."""
+
+    def __init__(self, name: str, help: str, labels: Sequence[str], series_max: int) -> None:
+        if name in _state.declared:
+            raise ValueError(f"metric {name} is declared twice")
+        _state.declared[name] = self
+        self.name = name
+        self.help = help
+        self._labels = tuple(labels)
+        self._series_max = series_max
+        self._series: dict[tuple[str, ...], R] = {}
+        self._real: R | None = None
+
+    def touch(self) -> None:
+        self._get()
+
+    def _get(self) -> R:
+        if self._real is None:
+            self._real = self._make()
+        return self._real
+
+    def _forget_real(self) -> None:
+        self._real = None
+        self._series.clear()
+
+    def _make(self) -> R:
+        raise NotImplementedError
+
+    def _with(self, label_values: tuple[str, ...]) -> R:
+        if not self._labels:
+            return self._get()
+        found = self._series.get(label_values)
+        if found is None:
+            if len(self._series) >= self._series_max:
+                label_values = (OTHER,) * len(self._labels)
+            found = self._get().labels(*label_values)
+            self._series[label_values] = found
+        return found
+
+
+class Counter(_Metric[prometheus_client.Counter]):
+    """Only grows. The exposition adds `_total` to its name."""
+
+    def inc(self, amount: float = 1.0, *, labels: tuple[str, ...] = ()) -> None:
+        self._with(labels).inc(amount)
+
+    def _make(self) -> prometheus_client.Counter:
+        return prometheus_client.Counter(
+            self.name, self.help, self._labels, registry=_state.registry
+        )
+
+
+class Gauge(_Metric[prometheus_client.Gauge]):
+    """Goes up and down; forgotten when its process ends."""
+
+    combine: Combine = "sum"
+
+    def set(self, value: float, *, labels: tuple[str, ...] = ()) -> None:
+        self._with(labels).set(value)
+
+    def inc(self, amount: float = 1.0, *, labels: tuple[str, ...] = ()) -> None:
+        self._with(labels).inc(amount)
+
+    def dec(self, amount: float = 1.0, *, labels: tuple[str, ...] = ()) -> None:
+        self._with(labels).dec(amount)
+
+    def forget(self, labels: tuple[str, ...]) -> None:
+        """What these labels named is gone: rendered no more, until it is set again."""
+        if labels in self._series:
+            self._series[labels].set(math.nan)
+
+    def _make(self) -> prometheus_client.Gauge:
+        return prometheus_client.Gauge(
+            self.name,
+            self.help,
+            self._labels,
+            registry=_state.registry,
+            multiprocess_mode=_MODES[self.combine],
+        )
+
+
+class Histogram(_Metric[prometheus_client.Histogram]):
+    """How many observations fell under each bound."""
+
+    buckets: tuple[float, ...] = prometheus_client.Histogram.DEFAULT_BUCKETS
+
+    def observe(self, value: float, *, labels: tuple[str, ...] = ()) -> None:
+        self._with(labels).observe(value)
+
+    def _make(self) -> prometheus_client.Histogram:
+        return prometheus_client.Histogram(
+            self.name, self.help, self._labels, registry=_state.registry, buckets=self.buckets
+        )
+
+
+def counter(
+    name: str, help: str, labels: Sequence[str] = (), *, series_max: int = 1_000
+) -> Counter:
+    """Declares a counter, once a process; `name` without `_total`."""
+    return Counter(name, help, labels, series_max)
+
+
+def gauge(
+    name: str,
+    help: str,
+    labels: Sequence[str] = (),
+    *,
+    combine: Combine = "sum",
+    series_max: int = 1_000,
+) -> Gauge:
+    """Declares a gauge, once a process."""
+    made = Gauge(name, help, labels, series_max)
+    made.combine = combine
+    return made
+
+
+def histogram(
+    name: str,
+    help: str,
+    labels: Sequence[str] = (),
+    *,
+    buckets: tuple[float, ...] = prometheus_client.Histogram.DEFAULT_BUCKETS,
+    series_max: int = 200,
+) -> Histogram:
+    """Declares a histogram, once a process; `buckets` are upper bounds in the unit of its name."""
+    made = Histogram(name, help, labels, series_max)
+    made.buckets = buckets
+    return made
+
+
+def start(directory: Path, identity: str) -> None:
+    """Counts in `directory` from now on, as `identity` (role and slot, e.g. "edge-0").
+
+    No two living processes may share an identity. Call it before anything is counted.
+    """
+    assert "_" not in identity, "prometheus_client splits file names at underscores"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _clear_leftovers(directory, identity)
+    values.ValueClass = _multi_process_value(directory, identity)
+    _state.directory = directory
+    _renew()
+
+
+def stop() -> None:
+    """Back to this process alone, as before `start`."""
+    if _state.directory is None:
+        return
+    _state.directory = None
+    values.close_all_multiprocess_files()  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MutexValue
+    _renew()
+
+
+def render() -> bytes:
+    """All processes' metrics in Prometheus' text format. Cost: reads every process's file."""
+    if _state.directory is None:
+        source: Collector = _Existing(_state.registry)
+    else:
+        source = MultiProcessCollector(  # type: ignore[no-untyped-call]
+            None, path=str(_state.directory)
+        )
+    return prometheus_client.generate_latest(_Existing(source))
+
+
+class _Existing:
+    """Another collector's samples without those that were forgotten."""
+
+    def __init__(self, source: Collector) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Family]:
+        for family in self._source.collect():
+            family.samples = [item for item in family.samples if not math.isnan(item.value)]
+            if family.samples or family.type != "gauge":
+                yield family
+
+
+def _multi_process_value(directory: Path, identity: str) -> type[values.MutexValue]:
+    """prometheus_client takes the directory from the environment, each time it opens a file."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    made: type[values.MutexValue] = values.MultiProcessValue(  # type: ignore[no-untyped-call]
+        lambda: identity
+    )
+    return made
+
+
+def _renew() -> None:
+    """Every declared metric is made anew where it now counts."""
+    _state.registry = CollectorRegistry()
+    for declared in _state.declared.values():
+        assert isinstance(declared, _Metric)
+        declared._forget_real()  # noqa: SLF001  same module
+        declared.touch()
+
+
+def _clear_leftovers(directory: Path, identity: str) -> None:
+    """Drops the dead process's gauges, and any of its files that its death left unreadable."""
+    for path in directory.glob(f"*_{identity}.db"):
+        if path.name.startswith("gauge_live"):
+            path.unlink(missing_ok=True)
+            continue
+        try:
+            for _ in MmapedDict.read_all_values_from_file(  # type: ignore[no-untyped-call]
+                str(path)
+            ):
+                pass
+        except (OSError, ValueError, RuntimeError, struct.error):
+            path.unlink(missing_ok=True)
