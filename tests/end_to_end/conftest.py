@@ -1,0 +1,54 @@
+"""What the end-to-end tests share: one family for those that harm nothing, one Chromium, the length of a run.
+
+They need a network namespace of their own with only loopback up (the Makefile starts them in one): Chromium's
+WebRTC then has no other address, and no packet can leave the machine. `NEXUS_PROVE=1` runs the long forms.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.end_to_end.browser import BrowserContext, chromium
+from tests.end_to_end.family import Family
+
+PROVE = os.environ.get("NEXUS_PROVE") == "1"
+
+
+def _only_loopback() -> bool:
+    return {name for _, name in socket.if_nameindex()} <= {"lo"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not _only_loopback():
+        pytest.exit("end-to-end tests run in a network namespace of their own: use `make test`", 2)
+
+
+@pytest.fixture(scope="session")
+def prove() -> bool:
+    """Whether this is the long form."""
+    return PROVE
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+    """A family with the demo stream, shared: a test that kills or restarts starts its own."""
+    with Family(tmp_path_factory.mktemp("family"), demo=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quiet_family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+    """A family without the demo, shared by tests that bring their own publishers."""
+    with Family(tmp_path_factory.mktemp("quiet")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser() -> Iterator[BrowserContext]:
+    with chromium() as context:
+        yield context
+
+
+PROBE = (Path(__file__).parent / "probe.js").read_text()
