@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from ops.settings import setting
 
 Role = Literal["edge", "media", "demo"]
+
+AUTOMATIC: Final = Path()
+"""No directory given: `ops.run_dir` chooses one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class NodeSettings:
     """The node: one machine's family of processes."""
 
     run_dir: Path = setting(
-        Path(), "Directory for what lives as long as the node; empty: one in memory, by port."
+        AUTOMATIC, "Directory for what lives as long as the node; empty: one in memory, by port."
     )
     region: str = setting("eu1", "Region that new ids carry: two letters and a number.")
     roles: tuple[Role, ...] = setting(
