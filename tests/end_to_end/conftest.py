@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.end_to_end.browser import BrowserContext, chromium
 from tests.end_to_end.family import Family
 
@@ -20,7 +21,7 @@ def _only_loopback() -> bool:
     return {name for _, name in socket.if_nameindex()} <= {"lo"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems() -> None:
     if not _only_loopback():
         pytest.exit("end-to-end tests run in a network namespace of their own: use `make test`", 2)
 

@@ -3,6 +3,7 @@
 Everything runs on loopback, on ports of its own, with a run directory of its own.
 """
 
+import json
 import os
 import signal
 import socket
@@ -131,8 +132,6 @@ class Family:
         return sum(psutil.Process(p).num_fds() for p in self.pids(role))
 
     def streams(self) -> dict[str, dict[str, object]]:
-        import json
-
         status, body = fetch(f"{self.url}/api/v1/streams")
         assert status == 200, body
         answer = json.loads(body)

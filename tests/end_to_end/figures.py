@@ -1,5 +1,6 @@
 """Percentiles, and one printed line a measurement, so that a test's figures can be quoted."""
 
+import sys
 from collections.abc import Sequence
 
 
@@ -16,4 +17,4 @@ def say(what: str, **figures: object) -> None:
     words = ", ".join(
         f"{k}={v:.1f}" if isinstance(v, float) else f"{k}={v}" for k, v in figures.items()
     )
-    print(f"FIGURE {what}: {words}")
+    sys.stdout.write(f"FIGURE {what}: {words}\n")

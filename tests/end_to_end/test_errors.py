@@ -1,11 +1,14 @@
 """Bad input at the public port gets an honest status and a reason, from a family that wants keys."""
 
+import http.client
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.end_to_end.family import Family, wait_until
+
+from media._native import Swarm
+from tests.end_to_end.family import Family, fetch, wait_until
 from tests.end_to_end.publishers import ffmpeg_whip
 
 KEY = "a-key-for-the-tests-0123456789"
@@ -26,8 +29,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 def _post(
     family: Family, path: str, body: bytes, *, key: str = "", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", family.port, timeout=5)
     sent = {"Content-Type": "application/sdp", **headers}
     if key:
@@ -40,8 +41,6 @@ def _post(
 
 
 def _offer() -> bytes:
-    from media._native import Swarm
-
     swarm = Swarm()
     try:
         return swarm.offer_viewer()[1].encode()
@@ -78,8 +77,6 @@ def test_malformed_sdp_says_where(guarded: Family) -> None:
 
 
 def test_a_foreign_sender_with_its_key(guarded: Family, tmp_path: Path) -> None:
-    from tests.end_to_end.family import fetch
-
     with ffmpeg_whip(f"{guarded.url}/whip/show-ffmpeg", tmp_path / "f.log", key=KEY):
 
         def live() -> bool:

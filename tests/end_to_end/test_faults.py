@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from tests.end_to_end.family import Family, fetch, wait_until
 from tests.end_to_end.figures import say
 from tests.end_to_end.publishers import ffmpeg_whip

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aioice.ice
 import aiohttp
+import aioice.ice
 import av
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
+
 from tests.end_to_end.browser import chromium, open_page
 from tests.end_to_end.conftest import PROBE
 from tests.end_to_end.family import Family, wait_until

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from benchmarks.webrtc_load import run_load
+
 from media._native import Swarm
 from tests.end_to_end.browser import BrowserContext, open_page
 from tests.end_to_end.conftest import PROBE
@@ -118,8 +120,6 @@ def test_two_thousand_joins_leave_nothing(quiet_family: Family, tmp_path: Path) 
 @pytest.mark.parametrize("viewers", [200])
 def test_two_hundred_viewers_lose_nothing(viewers: int, quiet_family: Family, prove: bool) -> None:
     """One 720p30 stream to 200 viewers: nothing lost by us, joins p50 <= 20 ms, CPU a packet printed."""
-    from benchmarks.webrtc_load import run_load
-
     row = asyncio.run(
         run_load(
             url=quiet_family.url,

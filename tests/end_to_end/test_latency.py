@@ -3,6 +3,7 @@
 The short form plays for half a minute, the long one (`make prove`) for five.
 """
 
+from itertools import pairwise
 from typing import Any
 
 from tests.end_to_end.browser import BrowserContext, open_page
@@ -104,7 +105,7 @@ def test_lips_and_voice_agree(browser: BrowserContext, family: Family) -> None:
         beeps = [o["processed"] for o in page.evaluate("window.heard.onsets")]
         flashes = [
             late["shown"]
-            for early, late in zip(frames, frames[1:], strict=False)
+            for early, late in pairwise(frames)
             if early["flash"] < 100 <= late["flash"]
         ]
         assert len(flashes) >= 6, f"{name}: {len(flashes)} flashes"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import m3u8
 from tests.conformance.hls_checker import HlsChecker
+
 from tests.end_to_end.family import Family, fetch, wait_until
 from tests.end_to_end.figures import say
 from tests.end_to_end.publishers import NODE, ffmpeg_whip
@@ -51,7 +52,8 @@ def test_a_minute_of_playlists(quiet_family: Family, tmp_path: Path, prove: bool
         await asyncio.to_thread(
             wait_until, "HLS has begun", lambda: fetch(f"{url}/index.m3u8")[0] == 200, 20
         )
-        node = subprocess.Popen(
+        node = await asyncio.to_thread(
+            subprocess.Popen,
             ["node", str(NODE / "parse.mjs")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=NODE,
         )  # fmt: skip
