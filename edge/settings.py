@@ -3,7 +3,7 @@
 Loading, sources and precedence are `ops/settings.py`; the reference page is `docs/settings.md`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge.access import AuthSettings
 from edge.demo.settings import DemoSettings
@@ -20,12 +20,12 @@ from ops.tracing import TracingSettings
 class Settings:
     """What the composition root hands to every role."""
 
-    node: NodeSettings = NodeSettings()
-    edge: HttpSettings = HttpSettings()
-    tls: TlsSettings = TlsSettings()
-    auth: AuthSettings = AuthSettings()
-    webrtc: WebrtcSettings = WebrtcSettings()
-    hls: HlsSettings = HlsSettings()
-    demo: DemoSettings = DemoSettings()
-    log: LogSettings = LogSettings()
-    tracing: TracingSettings = TracingSettings()
+    node: NodeSettings = field(default_factory=NodeSettings)
+    edge: HttpSettings = field(default_factory=HttpSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
+    hls: HlsSettings = field(default_factory=HlsSettings)
+    demo: DemoSettings = field(default_factory=DemoSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
