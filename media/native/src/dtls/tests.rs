@@ -132,10 +132,10 @@ fn both_roles_reach_the_same_keys() {
 
 #[test]
 fn loss_and_reordering_only_delay() {
-    for seed in 1..12 {
+    for seed in 1..40 {
         let mut link = Link::new(None);
         link.random = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed);
-        link.lose = 4;
+        link.lose = 6;
         link.reorder = true;
         link.run(3_000);
         link.both_agree();
