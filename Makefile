@@ -10,7 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VENV_STAMP := .venv/.installed
 NATIVE_MODULE := media/_native.abi3.so
 NODE_STAMP := web/node_modules/.package-lock.json
-PAGES := $(if $(wildcard web/package.json),edge/static/index.html)
+CLIENTS_STAMP := tests/end_to_end/node/node_modules/.package-lock.json
+PAGES := edge/static/index.html
 
 # Folders are listed beside files: a file that was deleted changes its folder.
 NATIVE_SOURCES := $(shell find media/native -name target -prune -o -print)
@@ -19,7 +20,7 @@ WEB_SOURCES := $(shell find web \( -name node_modules -o -name test-results \) -
 run: setup ## Build what is missing, start the server with a live demo stream, print its address (ARGS=...)
 	@exec .venv/bin/nexus up --demo $(ARGS)
 
-test: setup ## Every behaviour: checks, Rust, pages, Python, real browsers; at most thirty minutes
+test: setup $(CLIENTS_STAMP) ## Every behaviour: checks, Rust, pages, Python, real browsers; at most thirty minutes
 	@exec scripts/test
 
 check: setup ## Formats, types, import contracts, tidy rules and unit tests; under two minutes when warm
@@ -28,7 +29,7 @@ check: setup ## Formats, types, import contracts, tidy rules and unit tests; und
 bench: setup ## The short benchmarks, printed as a table (ARGS=... for more viewers or seconds)
 	@exec scripts/bench $(ARGS)
 
-prove: setup ## The long forms of the tests: minutes of playing, load, faults, the image
+prove: setup $(CLIENTS_STAMP) ## The long forms of the tests: minutes of playing, load, faults, the image
 	@exec scripts/prove $(ARGS)
 
 setup: $(VENV_STAMP) $(NATIVE_MODULE) $(PAGES) ## Python packages, native module and pages; instant when nothing changed
@@ -44,7 +45,7 @@ image: setup ## The container image, built offline with buildah; prints where th
 	@exec scripts/image
 
 clean: ## Remove what was built in this clone (the build cache outside it stays)
-	rm -rf .venv $(NATIVE_MODULE) edge/static web/node_modules .build
+	rm -rf .venv $(NATIVE_MODULE) edge/static .build $(dir $(NODE_STAMP) $(CLIENTS_STAMP))
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help: ## This list
@@ -59,7 +60,11 @@ $(NATIVE_MODULE): $(VENV_STAMP) $(NATIVE_SOURCES) scripts/native scripts/with-ru
 	@touch $@
 
 $(NODE_STAMP): web/package.json web/package-lock.json scripts/node-modules
-	@scripts/node-modules
+	@scripts/node-modules web
+	@touch $@
+
+$(CLIENTS_STAMP): tests/end_to_end/node/package.json tests/end_to_end/node/package-lock.json
+	@scripts/node-modules tests/end_to_end/node
 	@touch $@
 
 $(PAGES): $(NODE_STAMP) $(WEB_SOURCES) scripts/pages
