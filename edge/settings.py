@@ -10,7 +10,7 @@ from edge.demo.settings import DemoSettings
 from edge.http_settings import HttpSettings
 from edge.tls import TlsSettings
 from media.hls.writer import HlsSettings
-from media.plane import WebrtcSettings
+from media.webrtc_settings import WebrtcSettings
 from ops.log import LogSettings
 from ops.node import NodeSettings
 from ops.tracing import TracingSettings

@@ -1,17 +1,156 @@
-"""Settings of the packet plane."""
+"""The native packet plane (`media._native.Sfu`) on the event loop.
 
-from dataclasses import dataclass
+`Plane` runs the calls that take their time (reading an SDP, registering a session: about 0.3 ms
+with the GIL released) in a few threads, and hands out what the native side tells: events and units,
+whenever its eventfd becomes readable. It knows nothing of streams' lives or of who may do what.
+"""
 
-from ops.settings import setting
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from media import errors
+from media._native import Answer, Event, NotAcceptable, Overloaded, SdpError, Unit
+from ops import metrics
+from ops.log import get_logger
+
+T = TypeVar("T")
+
+_log = get_logger("media.plane")
+_faults = metrics.counter("nexus_media_faults", "Bugs met while events or units were handled.")
 
 
-@dataclass(frozen=True, slots=True)
-class WebrtcSettings:
-    """Where WebRTC media goes in and out."""
+class Sfu(Protocol):
+    """What `Plane` uses of `media._native.Sfu`; documented in its stub."""
 
-    listen: str = setting("0.0.0.0", "Address of the UDP sockets.")  # noqa: S104
-    port: int = setting(8189, "First UDP port; one a worker from there on.", min=0, max=65_535)
-    workers: int = setting(
-        0, "Native worker threads; 0: one a core, at most four.", min=0, max=64
-    )
-    ipv6: bool = setting(default=True, help="Whether the UDP sockets also take IPv6.")
+    def publish(self, stream: str, offer: str) -> Answer: ...
+    def play(self, stream: str, offer: str) -> Answer: ...
+    def close(self, session: int, reason: str = ...) -> bool: ...
+    def keyframe(self, stream: str) -> bool: ...
+    def tap(self, stream: str, on: bool) -> None: ...
+    def fileno(self) -> int: ...
+    def events(self) -> list[Event]: ...
+    def units(self) -> list[Unit]: ...
+    def stats(self) -> list[dict[str, int]]: ...
+    def streams(self) -> list[dict[str, object]]: ...
+    def sessions(self) -> list[dict[str, object]]: ...
+    def stop(self) -> None: ...
+
+
+class Listener(Protocol):
+    """Whoever is told what happens in the plane. Calls come on the loop and must be short."""
+
+    def handle_event(self, event: Event) -> None: ...
+    def handle_units(self, stream: str, units: Sequence[Unit]) -> None: ...
+    def handle_fault(self, stream: str) -> None:
+        """One of the calls above raised for this stream: a bug. Must not raise."""
+
+
+class Plane:
+    """An `Sfu` on the loop. Enter it to be told of events; leaving stops the `Sfu`.
+
+    Owns: the `Sfu`, and a few threads.
+    """
+
+    def __init__(
+        self, sfu: Sfu, listener: Listener, *, threads: int = 2, waiting_max: int = 256
+    ) -> None:
+        self._sfu = sfu
+        self._listener = listener
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="media-signal")
+        self._waiting = 0
+        self._waiting_max = waiting_max
+
+    async def __aenter__(self) -> Self:
+        asyncio.get_running_loop().add_reader(self._sfu.fileno(), self.drain)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sfu.fileno())
+        await loop.run_in_executor(self._threads, self._sfu.stop)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def publish(self, stream: str, offer: str) -> Answer:
+        """Raises BadOffer, NoCommonCodec, Overloaded (of `media.errors`)."""
+        return await self._signal(self._sfu.publish, stream, offer)
+
+    async def play(self, stream: str, offer: str) -> Answer:
+        """Raises BadOffer, NoCommonCodec, Overloaded (of `media.errors`)."""
+        return await self._signal(self._sfu.play, stream, offer)
+
+    def close(self, session: int, reason: str) -> bool:
+        """False when there is no such session."""
+        return self._sfu.close(session, reason)
+
+    def keyframe(self, stream: str) -> bool:
+        """Asks the publisher for a key frame. False: there is none."""
+        return self._sfu.keyframe(stream)
+
+    def tap(self, stream: str, on: bool) -> None:
+        """Whether the stream's units are handed out."""
+        self._sfu.tap(stream, on)
+
+    async def stream_figures(self) -> dict[str, Mapping[str, Any]]:
+        """What the native side counts, by stream."""
+        rows = await self._in_thread(self._sfu.streams)
+        return {str(row["stream"]): row for row in rows}
+
+    async def session_figures(self) -> dict[int, Mapping[str, Any]]:
+        """What the native side counts, by its session number."""
+        rows: list[dict[str, Any]] = await self._in_thread(self._sfu.sessions)
+        return {int(row["session"]): row for row in rows}
+
+    async def worker_figures(self) -> list[dict[str, int]]:
+        """What each worker counts."""
+        return await self._in_thread(self._sfu.stats)
+
+    def drain(self) -> None:
+        """Hands out what has happened: news first, then units, then ends of sessions, so that
+        the last units of a session still find it."""
+        events = self._sfu.events()
+        by_stream: dict[str, list[Unit]] = {}
+        for unit in self._sfu.units():
+            by_stream.setdefault(unit.stream, []).append(unit)
+        for event in events:
+            if event.kind != "closed":
+                self._guarded(event.stream, self._listener.handle_event, event)
+        for stream, units in by_stream.items():
+            self._guarded(stream, self._listener.handle_units, stream, units)
+        for event in events:
+            if event.kind == "closed":
+                self._guarded(event.stream, self._listener.handle_event, event)
+
+    def _guarded(self, stream: str, call: Callable[..., None], *arguments: object) -> None:
+        """One stream's bug must not stop the others: a supervisor of calls."""
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001  a supervisor's job
+            _faults.inc()
+            _log.error("a bug while handling a stream", stream=stream, exc_info=error)
+            self._listener.handle_fault(stream)
+
+    async def _signal(self, call: Callable[[str, str], Answer], stream: str, offer: str) -> Answer:
+        if self._waiting >= self._waiting_max:
+            raise errors.Overloaded("too many sessions are being set up at once")
+        self._waiting += 1
+        try:
+            return await self._in_thread(call, stream, offer)
+        except SdpError as error:
+            raise errors.BadOffer(str(error)) from error
+        except NotAcceptable as error:
+            raise errors.NoCommonCodec(str(error)) from error
+        except Overloaded as error:
+            raise errors.Overloaded(str(error)) from error
+        finally:
+            self._waiting -= 1
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
