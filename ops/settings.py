@@ -29,7 +29,7 @@ from ops.settings_values import Bounds, from_data, from_text
 T = TypeVar("T")
 
 PREFIX: Final = "NEXUS_"
-RESERVED: Final = frozenset({"NEXUS_CONFIG", "NEXUS_FDS"})
+RESERVED: Final = frozenset({"NEXUS_CONFIG", "NEXUS_FDS", "NEXUS_PROVE", "NEXUS_BUILD_CACHE"})
 """Variables with our prefix that are not settings."""
 
 _FILE_BYTES_MAX: Final = 1_048_576
