@@ -66,10 +66,11 @@ impl Frames {
     ) {
         if gap {
             self.lost = true;
-            if self.frame.take().is_some() {
-                stats.broken += 1;
+            if let Some(frame) = &mut self.frame {
+                frame.broken = true;
             }
-        } else if self
+        }
+        if self
             .frame
             .as_ref()
             .is_some_and(|frame| frame.ts != piece.ts)
