@@ -123,6 +123,10 @@ class SessionInfo(msgspec.Struct, frozen=True):
     packets: int
     bytes: int
     lost: int
+    etag: str = ""
+    """As in `Answered`, so that any edge worker may serve the session's resource; not shown to people."""
+    remote_ufrag: str = ""
+    """As in `Answered`."""
 
 
 class Sessions(msgspec.Struct, frozen=True, tag=True):
@@ -172,9 +176,7 @@ class HlsChanged(msgspec.Struct, frozen=True, tag=True):
     stream: str
 
 
-EdgeMessage = (
-    Hello | Publish | Play | Close | AskKeyFrame | ListSessions | Demand | Viewers
-)
+EdgeMessage = Hello | Publish | Play | Close | AskKeyFrame | ListSessions | Demand | Viewers
 MediaMessage = Hello | Answered | Refused | Done | Sessions | StreamChanged | Ready | HlsChanged
 
 _encoder = msgspec.msgpack.Encoder()
