@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench prove setup native web lock image clean
+.PHONY: help run test check bench prove setup native web lock wheels image clean
 
 VENV_STAMP := .venv/.installed
 NATIVE_MODULE := media/_native.abi3.so
@@ -15,7 +15,7 @@ PAGES := edge/static/index.html
 
 # Folders are listed beside files: a file that was deleted changes its folder.
 NATIVE_SOURCES := $(shell find media/native -name target -prune -o -print)
-WEB_SOURCES := $(shell find web \( -name node_modules -o -name test-results \) -prune -o -print)
+WEB_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name test-results \) -prune -o -print)
 
 run: setup ## Build what is missing, start the server with a live demo stream, print its address (ARGS=...)
 	@exec .venv/bin/nexus up --demo $(ARGS)
@@ -40,6 +40,9 @@ web: $(PAGES) ## The pages (TypeScript), built into edge/static/
 
 lock: ## Write requirements*.lock anew from pyproject.toml, Cargo.lock and package-lock.json as well
 	@exec scripts/lock
+
+wheels: setup ## Every package that the image needs, as a wheel, in .build/wheels
+	@exec scripts/wheels
 
 image: setup ## The container image, built offline with buildah; prints where the archive is
 	@exec scripts/image

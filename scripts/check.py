@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv/bin"
-CARGO = ("../../scripts/with-rust-cache", "cargo")
+CARGO = ("scripts/with-rust-cache", "cargo")
+MANIFEST = "--manifest-path=media/native/Cargo.toml"
 SLOW_TESTS = ("end_to_end", "web", "image", "prove")
 
 
@@ -48,17 +49,16 @@ def unit_tests() -> Check:
 
 def rust_checks(*, tests: bool) -> list[Check]:
     """Format and lints of the crate, with and without Python; its own tests when asked for."""
-    native = "media/native"
-    clippy = ("clippy", "-q", "--locked", "--all-targets")
+    clippy = ("clippy", "-q", MANIFEST, "--locked", "--all-targets")
     denied = ("--", "-D", "warnings")
     checks = [
-        Check("cargo fmt", ("cargo", "fmt", "--check"), native),
-        Check("clippy", (*CARGO, *clippy, *denied), native),
-        Check("clippy, no Python", (*CARGO, *clippy, "--no-default-features", *denied), native),
+        Check("cargo fmt", ("cargo", "fmt", MANIFEST, "--check")),
+        Check("clippy", (*CARGO, *clippy, *denied)),
+        Check("clippy, no Python", (*CARGO, *clippy, "--no-default-features", *denied)),
     ]
     if tests:
-        command = (*CARGO, "test", "-q", "--locked", "--no-default-features")
-        checks.append(Check("cargo test", command, native))
+        command = (*CARGO, "test", "-q", MANIFEST, "--locked", "--no-default-features")
+        checks.append(Check("cargo test", command))
     return checks
 
 
