@@ -37,6 +37,8 @@ EXIT_SETTINGS: Final = 2
 FIRST_STARTS_MAX: Final = 5
 """Deaths of one child before the node was ready, after which the node gives up."""
 STATUS_BYTES_MAX: Final = 64
+PATIENCE_SECONDS: Final = 10.0
+"""How long the node's "ready" waits for children that are not essential."""
 
 _RESTARTS = counter("nexus_child_restarts", "Children started again after they died.", ("child",))
 _RUNNING = gauge("nexus_children_running", "Children that run and are ready.")
@@ -53,6 +55,8 @@ class Child:
     slot: int = 0
     sockets: Mapping[str, Sequence[socket.socket]] = field(default_factory=dict)
     """By the names of `Inherited`: http, https, media, udp."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those that this process has; settings are handed over otherwise."""
     essential: bool = True
     """Whether the node is ready only with it, and gives up when it cannot start."""
     stops_first: bool = False
@@ -92,7 +96,8 @@ class Supervisor:
         clock: Clock = SYSTEM,
         restart: Restart | None = None,
     ) -> None:
-        """facts: what `supervisor.json` says beside pids. on_ready: called once, when all are ready."""
+        """facts: what `supervisor.json` says beside pids. on_ready: called once, when all are ready,
+        or when the essential ones are and the others have been waited for."""
         self._states = [_Running(child) for child in children]
         self._run_dir = run_dir
         self._facts = dict(facts)
@@ -104,6 +109,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._code = EXIT_OK
         self._node_was_ready = False
+        self._announced = False
         self._life_read, self._life_write = -1, -1
         self._memory = -1
 
@@ -230,7 +236,7 @@ class Supervisor:
         }
         return subprocess.Popen(  # noqa: S603  our own command
             child.command,
-            env={**environment, inherited.VARIABLE: text},
+            env={**environment, **child.environment, inherited.VARIABLE: text},
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -247,11 +253,21 @@ class Supervisor:
         state.ready = state.was_ready = True
         _log.info("child is ready", child=state.child.name, pid=state.process.pid)
         self._count()
-        essential = [item for item in self._states if item.child.essential]
-        if not self._node_was_ready and all(item.ready for item in essential):
+        if not self._node_was_ready and all(
+            item.ready for item in self._states if item.child.essential
+        ):
             self._node_was_ready = True
-            if self._on_ready is not None:
-                self._on_ready()
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._announce)
+        if self._node_was_ready and all(item.ready for item in self._states):
+            self._announce()
+
+    def _announce(self) -> None:
+        """Tells whoever started the node that it serves, once."""
+        if self._announced or self._stop.is_set():
+            return
+        self._announced = True
+        if self._on_ready is not None:
+            self._on_ready()
 
     def _count(self) -> None:
         _RUNNING.set(sum(state.ready for state in self._states))
