@@ -4,6 +4,7 @@
     ├── BadOffer     400        ├── NotLive          409, Retry-After
     ├── NoCommonCodec 406       └── Overloaded       503, Retry-After
     ├── AlreadyPublished 409
+    ├── BadName      400
     ├── UnknownStream 404
     └── UnknownSession 404
 
@@ -28,6 +29,12 @@ class NoCommonCodec(Rejected):
     """The offer is sound, but nothing in it can be served."""
 
     code = "sdp.not_acceptable"
+
+
+class BadName(Rejected):
+    """A stream cannot have this name."""
+
+    code = "stream.name"
 
 
 class AlreadyPublished(Rejected):

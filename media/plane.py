@@ -13,13 +13,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 from media import errors
 from media._native import Answer, Event, NotAcceptable, Overloaded, SdpError, Unit
-from ops import metrics
-from ops.log import get_logger
+from media.guard import guarded
 
 T = TypeVar("T")
-
-_log = get_logger("media.plane")
-_faults = metrics.counter("nexus_media_faults", "Bugs met while events or units were handled.")
 
 
 class Sfu(Protocol):
@@ -49,21 +45,24 @@ class Listener(Protocol):
 
 
 class Plane:
-    """An `Sfu` on the loop. Enter it to be told of events; leaving stops the `Sfu`.
+    """An `Sfu` on the loop. Give it a listener and enter it; leaving stops the `Sfu`.
 
     Owns: the `Sfu`, and a few threads.
     """
 
-    def __init__(
-        self, sfu: Sfu, listener: Listener, *, threads: int = 2, waiting_max: int = 256
-    ) -> None:
+    def __init__(self, sfu: Sfu, *, threads: int = 2, waiting_max: int = 256) -> None:
         self._sfu = sfu
-        self._listener = listener
+        self._listener: Listener | None = None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="media-signal")
         self._waiting = 0
         self._waiting_max = waiting_max
 
+    def listen(self, listener: Listener) -> None:
+        """Whom to tell; to be called before entering."""
+        self._listener = listener
+
     async def __aenter__(self) -> Self:
+        assert self._listener is not None, "nobody listens"
         asyncio.get_running_loop().add_reader(self._sfu.fileno(), self.drain)
         return self
 
@@ -115,27 +114,20 @@ class Plane:
     def drain(self) -> None:
         """Hands out what has happened: news first, then units, then ends of sessions, so that
         the last units of a session still find it."""
+        listener = self._listener
+        assert listener is not None
         events = self._sfu.events()
         by_stream: dict[str, list[Unit]] = {}
         for unit in self._sfu.units():
             by_stream.setdefault(unit.stream, []).append(unit)
         for event in events:
             if event.kind != "closed":
-                self._guarded(event.stream, self._listener.handle_event, event)
+                guarded(event.stream, listener.handle_fault, listener.handle_event, event)
         for stream, units in by_stream.items():
-            self._guarded(stream, self._listener.handle_units, stream, units)
+            guarded(stream, listener.handle_fault, listener.handle_units, stream, units)
         for event in events:
             if event.kind == "closed":
-                self._guarded(event.stream, self._listener.handle_event, event)
-
-    def _guarded(self, stream: str, call: Callable[..., None], *arguments: object) -> None:
-        """One stream's bug must not stop the others: a supervisor of calls."""
-        try:
-            call(*arguments)
-        except Exception as error:  # noqa: BLE001  a supervisor's job
-            _faults.inc()
-            _log.error("a bug while handling a stream", stream=stream, exc_info=error)
-            self._listener.handle_fault(stream)
+                guarded(event.stream, listener.handle_fault, listener.handle_event, event)
 
     async def _signal(self, call: Callable[[str, str], Answer], stream: str, offer: str) -> Answer:
         if self._waiting >= self._waiting_max:

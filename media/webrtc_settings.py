@@ -1,18 +1,15 @@
-"""Settings of WebRTC, and the UDP sockets they ask for.
+"""Settings of WebRTC.
 
 Kept apart from `plane.py` so that settings load where the native module is not built.
 """
 
 import os
-import socket
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from ops.settings import setting
 
 WORKERS_AUTO_MAX: Final = 4
-RECEIVE_BUFFER_BYTES: Final = 4_194_304
-"""What a UDP socket asks the kernel for; the machine's `rmem_max` may give less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +56,3 @@ class WebrtcSettings:
 def worker_count(settings: WebrtcSettings) -> int:
     """Packet workers, and so UDP ports, of a node."""
     return settings.workers or min(os.cpu_count() or 1, WORKERS_AUTO_MAX)
-
-
-def bind(settings: WebrtcSettings) -> list[socket.socket]:
-    """The workers' UDP sockets; for a media process that inherits none. **Owns**: the caller.
-
-    Dual-stack when all addresses are listened on and IPv6 is wanted and there. Raises OSError.
-    """
-    bound: list[socket.socket] = []
-    try:
-        for index in range(worker_count(settings)):
-            port = settings.port + index if settings.port else 0
-            bound.append(_bind_one(settings, port))
-    except OSError:
-        for made in bound:
-            made.close()
-        raise
-    return bound
-
-
-def _bind_one(settings: WebrtcSettings, port: int) -> socket.socket:
-    if settings.listen == "0.0.0.0" and settings.ipv6 and socket.has_dualstack_ipv6():  # noqa: S104
-        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        address = "::"
-    else:
-        family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_DGRAM)
-        address = settings.listen
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        made.setblocking(False)  # noqa: FBT003
-        made.bind((address, port))
-    except OSError:
-        made.close()
-        raise
-    return made
