@@ -189,6 +189,10 @@ class Access:
             is_loopback(split_address(address)[0]) for address in listens
         )
 
+    def now_unix(self) -> float:
+        """The time that a pass's `until_unix` is compared to."""
+        return self._clock()
+
     def decide(self, caller: Caller, action: Action, stream: str) -> Pass | None:
         """A pass; None when only the hook knows (`ask`). Raises: Rejected (`auth.…`)."""
         if self.open:

@@ -1,0 +1,245 @@
+"""The one public port: the first request's head decides which protocol owns the connection.
+
+A connection belongs first to a `Front`, which collects one whole head, bounded in bytes and time, and has
+it read strictly (`edge/http_head.py`). A request under /hls/ goes to `edge/hls_connection.py`, all else to
+aiohttp. HLS hands the connection on when something else is asked later; aiohttp, which never lets go of
+a connection, serves /hls/ by a route of the same code (`edge/hls_twin.py`). So the same target is answered
+by the same rules on every connection.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from edge.hls_connection import LINGER_SECONDS, HlsConnection, Surroundings, end_with, is_hls
+from edge.http_head import HEAD_BYTES_MAX, parse
+from edge.problems import Refusal, from_status, response, wire
+from edge.timer_wheel import Timer
+from ops.log import get_logger
+
+_FULL: Final = Refusal(
+    503,
+    "this server has as many connections as it can take",
+    code="edge.full",
+    headers={"Retry-After": "1"},
+)
+
+_log = get_logger("edge.front")
+
+
+class Door:
+    """The listening side of one worker. `async with` it.
+
+    Owns: the servers on the listening sockets it was given, and every connection they accept.
+    """
+
+    def __init__(self, around: Surroundings, make_http: Callable[[], "HttpHandler"]) -> None:
+        self._around = around
+        self._make_http = make_http
+        self._servers: list[asyncio.AbstractServer] = []
+        self._connections: set[Front | HlsConnection] = set()
+        self.count = 0
+        """Open connections, whoever owns them."""
+        self.refused = 0
+        """Connections that were refused because there were too many."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop_accepting()
+        self._around.server.stop()
+        for connection in tuple(self._connections):
+            connection.close()
+        for server in self._servers:
+            await server.wait_closed()
+
+    async def listen(
+        self, sockets: Iterable[socket.socket], *, context: ssl.SSLContext | None = None
+    ) -> None:
+        """Accepts connections from these listening sockets, over TLS when a context is given."""
+        settings = self._around.settings
+        for listening in sockets:
+            with contextlib.suppress(OSError):
+                stalled_ms = int(settings.stalled_seconds * 1_000)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled_ms)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = await self._around.loop.create_server(
+                lambda: Front(self._around, self),
+                sock=listening,
+                backlog=settings.backlog,
+                ssl=context,
+                ssl_handshake_timeout=settings.head_seconds if context else None,
+            )
+            self._servers.append(server)
+
+    def stop_accepting(self) -> None:
+        """New connections are no longer taken."""
+        for server in self._servers:
+            server.close()
+
+    def opened(self, connection: "Front", transport: asyncio.Transport) -> bool:
+        """Whether there is room for it; if not, it has been told so and is closing."""
+        if self.count >= self._around.settings.connections_max:
+            self.refused += 1
+            transport.write(wire(_FULL, close=True))
+            transport.close()
+            return False
+        self.count += 1
+        self._connections.add(connection)
+        return True
+
+    def closed(self, connection: asyncio.Protocol) -> None:
+        """A connection has ended."""
+        self.count -= 1
+        if isinstance(connection, Front | HlsConnection):
+            self._connections.discard(connection)
+
+    def to_hls(self, connection: "Front", transport: asyncio.Transport, data: bytes) -> None:
+        """Hands a connection to the HLS protocol."""
+        self._connections.discard(connection)
+        protocol = HlsConnection(self._around, self)
+        self._connections.add(protocol)
+        transport.set_protocol(protocol)
+        protocol.take_over(transport, data)
+
+    def to_http(
+        self, connection: asyncio.Protocol, transport: asyncio.Transport, data: bytes
+    ) -> None:
+        """Hands a connection to aiohttp."""
+        if isinstance(connection, Front | HlsConnection):
+            self._connections.discard(connection)
+        protocol = self._make_http()
+        protocol.door = self
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
+
+
+class Front(Timer, asyncio.Protocol):
+    """A connection before its first request is known."""
+
+    __slots__ = ("_around", "_data", "_door", "_ending", "_transport")
+
+    def __init__(self, around: Surroundings, door: Door) -> None:
+        super().__init__()
+        self._around = around
+        self._door = door
+        self._data = b""
+        self._ending = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        real: Any = transport
+        if self._door.opened(self, real):
+            self._transport = real
+            self._deadline_in(self._around.settings.head_seconds)
+        else:
+            self._ending = True
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if self._ending or transport is None:
+            return
+        data = self._data + data
+        if data[:2] == b"\r\n":
+            data = data[2:]
+        self._data = data
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+        if end < 0:
+            if len(data) >= HEAD_BYTES_MAX:
+                self._end(Refusal(431, "the request's head is too long", code="http.head_too_long"))
+            return
+        try:
+            asked = parse(data[: end + 4])
+        except Refusal as problem:
+            self._end(problem)
+            return
+        self._let_go()
+        if is_hls(asked):
+            self._door.to_hls(self, transport, data)
+        else:
+            self._door.to_http(self, transport, data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._transport is not None:
+            self._let_go()
+            self._door.closed(self)
+
+    def on_deadline(self) -> None:
+        if self._ending:
+            if self._transport is not None:
+                self._transport.abort()
+        elif self._data:
+            self._end(Refusal(408, "the request's head took too long", code="http.head_too_slow"))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """The worker stops, or nothing was asked."""
+        self._ending = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end(self, problem: Refusal) -> None:
+        end_with(self._transport, problem)
+        self._ending = True
+        self._data = b""
+        self._deadline_in(LINGER_SECONDS)
+
+    def _let_go(self) -> None:
+        self._around.wheel.forget(self)
+        self._transport = None
+        self._data = b""
+
+    def _deadline_in(self, seconds: float) -> None:
+        self._around.wheel.set(self, self._around.loop.time() + seconds)
+
+
+class HttpHandler(RequestHandler):
+    """aiohttp's protocol, with problems for what its parser refuses, and counted by the door."""
+
+    __slots__ = ("door",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.door: Door | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        door, self.door = self.door, None
+        if door is not None:
+            door.closed(self)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A problem document in place of aiohttp's page; a bug is logged with its traceback."""
+        if status >= 500 and exc is not None:
+            _log.error("a handler failed", path=request.path, exc_info=exc)
+        detail = message if status < 500 and message else ""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response was already begun") from exc
+        answer = response(from_status(status, detail=detail.partition("\n")[0]))
+        answer.force_close()
+        return answer

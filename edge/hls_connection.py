@@ -1,0 +1,284 @@
+"""A connection that asks for HLS: one uvloop protocol, no task, nothing between the bytes and the shelf.
+
+Requests are answered in order; one that waits holds up those behind it, which are kept (bounded) or not
+read. A request for anything else hands the whole connection on to aiohttp (`edge/front.py`), once
+everything before it has been answered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from edge.hls_reply import head
+from edge.hls_server import Client, HlsServer, Request, read_target
+from edge.http_head import HEAD_BYTES_MAX, Head, parse
+from edge.http_settings import HttpSettings
+from edge.problems import Refusal, wire
+from edge.timer_wheel import TimerWheel
+from media.hls.shelf import Reply
+
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PREFIX: Final = "/hls/"
+REQUESTS_A_TURN: Final = 64
+"""Pipelined requests that are answered before the loop may do something else."""
+LINGER_SECONDS: Final = 1.0
+"""How long a refused client's bytes are read and dropped, so that it sees why before the reset."""
+_TOGETHER_BYTES_MAX: Final = 65_536
+
+
+def is_hls(head: Head) -> bool:
+    """Whether a request is answered here; by its target's own bytes, nothing decoded."""
+    return head.target.startswith(PREFIX) and head.method in METHODS
+
+
+class Door(Protocol):
+    """What a connection needs of `edge/front.py`."""
+
+    def to_http(
+        self, connection: asyncio.Protocol, transport: asyncio.Transport, data: bytes
+    ) -> None: ...
+    def closed(self, connection: asyncio.Protocol) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a worker share."""
+
+    server: HlsServer
+    settings: HttpSettings
+    wheel: TimerWheel
+    loop: asyncio.AbstractEventLoop
+    date: Callable[[], bytes]
+    """The present Date field's value."""
+
+
+class HlsConnection(Client, asyncio.Protocol):
+    """One client's connection, from its first HLS request on."""
+
+    __slots__ = (
+        "_around",
+        "_busy",
+        "_data",
+        "_door",
+        "_ending",
+        "_full",
+        "_looping",
+        "_partial",
+        "_remote",
+        "_transport",
+    )
+
+    def __init__(self, around: Surroundings, door: Door) -> None:
+        super().__init__()
+        self._around = around
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+        self._busy = False
+        """A request is being answered."""
+        self._full = False
+        """The client takes its bytes too slowly: it gets no more for now."""
+        self._ending = False
+        """Nothing more is answered."""
+        self._looping = False
+        """`_go_on` runs and looks at what is next by itself."""
+        self._partial = False
+        """Part of a head has come, and its deadline is set."""
+        self._remote = ""
+
+    def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Goes on with a connection whose first bytes somebody else has read."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._around.settings.unsent_bytes_max)
+        self.data_received(data)
+
+    @property
+    def gone(self) -> bool:
+        return self._transport is None
+
+    @property
+    def remote(self) -> str:
+        if not self._remote and self._transport is not None:
+            peer = self._transport.get_extra_info("peername")
+            self._remote = str(peer[0]) if isinstance(peer, tuple) else "local"
+        return self._remote
+
+    def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
+        if self._data:
+            data = self._data + data
+        self._data = data
+        if not self._busy and not self._full:
+            self._go_on()
+        if len(self._data) > self._around.settings.pipelined_bytes_max and self._transport:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if not self._busy:
+            self._around.loop.call_soon(self._resume)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self._ending = True
+        self._data = b""
+        self._around.server.forget(self)
+        self._door.closed(self)
+
+    def on_deadline(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if self._ending or self._full:
+            transport.abort()
+        elif self.waits_for is not None:
+            self._around.server.overdue(self)
+        elif self._busy:
+            due = self._around.loop.time() + self._around.settings.idle_seconds
+            self._around.wheel.set(self, due)
+        elif self._data:
+            self._end(Refusal(408, "the request's head took too long", code="http.head_too_slow"))
+        else:
+            self._ending = True
+            transport.close()
+
+    def finish(self, request: Request, reply: Reply) -> None:
+        fields = request.fields
+        asked = fields.range if request.method == "GET" and not fields.if_range else ""
+        try:
+            start, body = head(
+                reply, range=asked, keep_alive=request.keep_alive, date=self._around.date()
+            )
+        except Refusal as problem:
+            self.refuse(request, problem)
+            return
+        if request.method == "HEAD":
+            self._answered(start, b"", keep_alive=request.keep_alive)
+        else:
+            self._answered(start, body, keep_alive=request.keep_alive)
+
+    def refuse(self, request: Request, problem: Refusal) -> None:
+        data = wire(problem, close=not request.keep_alive, head_only=request.method == "HEAD")
+        self._answered(data, b"", keep_alive=request.keep_alive)
+
+    def close(self) -> None:
+        """The worker stops."""
+        if self._transport is not None:
+            self._ending = True
+            self._transport.close()
+
+    def _answered(self, start: bytes, body: bytes | memoryview, *, keep_alive: bool) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if len(body) <= _TOGETHER_BYTES_MAX:
+            transport.write(start + body)
+        else:
+            transport.write(start)
+            transport.write(body)
+        self._busy = False
+        if not keep_alive:
+            self._ending = True
+            transport.close()
+            return
+        around = self._around
+        around.wheel.set(self, around.loop.time() + around.settings.idle_seconds)
+        if self._data and not self._looping:
+            around.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        """Goes on with what came while a request was being answered."""
+        if self._busy or self._full or self._ending:
+            return
+        self._go_on()
+        transport = self._transport
+        if transport is not None and len(self._data) <= self._around.settings.pipelined_bytes_max:
+            transport.resume_reading()
+
+    def _go_on(self) -> None:
+        """Answers what has been read, in order, as far as it can be answered now."""
+        self._looping = True
+        for _ in range(REQUESTS_A_TURN):
+            if self._busy or self._full or self._ending or not self._data:
+                break
+            try:
+                if not self._next():
+                    break
+            except Refusal as problem:
+                self._end(problem)
+        else:
+            self._around.loop.call_soon(self._resume)
+        self._looping = False
+
+    def _next(self) -> bool:
+        """Takes the next request; False when it is not whole or not ours. Raises: Refusal."""
+        data = self._data
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+        if end < 0:
+            self._unfinished(data)
+            return False
+        asked = parse(data[: end + 4])
+        self._partial = False
+        if not is_hls(asked):
+            self._hand_over(data)
+            return False
+        if asked.fields.body:
+            raise Refusal(400, "a request for HLS has no body", code="http.malformed")
+        self._data = data[end + 4 :]
+        self._busy = True
+        try:
+            request = read_target(
+                asked.target,
+                method=asked.method,
+                keep_alive=asked.keep_alive,
+                fields=asked.fields,
+            )
+        except Refusal as problem:
+            bare = Request(asked.method, "", "", "", "", asked.keep_alive, asked.fields)
+            self.refuse(bare, problem)
+        else:
+            self._around.server.begin(request, self)
+        return True
+
+    def _unfinished(self, data: bytes) -> None:
+        if len(data) >= HEAD_BYTES_MAX:
+            raise Refusal(431, "the request's head is too long", code="http.head_too_long")
+        if data[:2] == b"\r\n":
+            self._data = data[2:]
+        elif not self._partial:
+            self._partial = True
+            due = self._around.loop.time() + self._around.settings.head_seconds
+            self._around.wheel.set(self, due)
+
+    def _hand_over(self, data: bytes) -> None:
+        transport = self._transport
+        assert transport is not None
+        self._transport = None
+        self._ending = True
+        self._data = b""
+        self._around.server.forget(self)
+        transport.set_write_buffer_limits()
+        self._door.to_http(self, transport, data)
+
+    def _end(self, problem: Refusal) -> None:
+        """Says why, and drops what still comes until the client has had time to read it."""
+        end_with(self._transport, problem)
+        self._ending = True
+        self._data = b""
+        self._around.wheel.set(self, self._around.loop.time() + LINGER_SECONDS)
+
+
+def end_with(transport: asyncio.Transport | None, problem: Refusal) -> None:
+    """Writes a last answer. The caller drops what it reads from then on, and closes later."""
+    if transport is not None and not transport.is_closing():
+        transport.write(wire(problem, close=True))
+        if transport.can_write_eof():
+            transport.write_eof()

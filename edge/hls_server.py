@@ -1,0 +1,311 @@
+"""HLS for every viewer of one worker: access, the shelf's answers, and who waits for more.
+
+What is asked is answered at once from memory, or the client is put among those who wait for a stream.
+When media says that the stream has grown, each distinct request is answered once and all who asked it
+are released together. One wheel holds every deadline; a client that goes is forgotten. Bytes and
+connections are the clients' (`edge/hls_connection.py`, `edge/hls_twin.py`); playlists are the shelf's.
+"""
+
+import asyncio
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from edge.access import Access, Caller, Pass, hls_token
+from edge.hls_audience import Audience, Group
+from edge.hls_reply import PREFLIGHT
+from edge.http_head import Fields
+from edge.problems import Refusal, refusal
+from edge.timer_wheel import Timer, TimerWheel
+from media.hls.shelf import Reply, Shelf, Wait
+from ops.errors import NexusError
+from ops.tasks import SupervisedGroup
+
+RELEASE_BATCH: Final = 250
+"""How many waiting clients are answered before the loop may do something else."""
+DEMAND_SECONDS: Final = 10.0
+"""How often media is told that somebody plays the AAC rendition."""
+LOOK_SECONDS: Final = 1.0
+"""How often streams that somebody waits for are looked at unasked, should a wake-up have been lost."""
+
+_TARGET: Final = re.compile(
+    r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/)?"
+    r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/([A-Za-z0-9._/-]{1,128})"
+)
+
+
+class Request(NamedTuple):
+    """One HLS request, read."""
+
+    method: str
+    stream: str
+    path: str
+    query: str
+    key: str
+    """The key in the path, or empty."""
+    keep_alive: bool
+    fields: Fields
+
+
+_PREFLIGHT: Final = Reply(204, b"", b"no-store", b"", PREFLIGHT)
+
+
+class Client(Timer):
+    """Who asks: one request at a time, answered by exactly one `finish` or `refuse`."""
+
+    __slots__ = ("group", "late", "passed", "rendition", "waits_for")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_for: Request | None = None
+        self.late: Reply | None = None
+        self.passed: tuple[Fields, str, str, Pass] | None = None
+        """The last decision: for these fields, stream and key in the path."""
+        self.group: Group | None = None
+        self.rendition = -1
+
+    @abstractmethod
+    def finish(self, request: Request, reply: Reply) -> None:
+        """The answer."""
+
+    @abstractmethod
+    def refuse(self, request: Request, problem: Refusal) -> None:
+        """The answer is a problem."""
+
+    @property
+    @abstractmethod
+    def gone(self) -> bool:
+        """Whether nobody is there any more to be answered."""
+
+    @property
+    @abstractmethod
+    def remote(self) -> str:
+        """The peer's address, for the hook."""
+
+
+def read_target(target: str, *, method: str, keep_alive: bool, fields: Fields) -> Request:
+    """The HLS request in a request target. Raises: Refusal (404)."""
+    path, _, query = target.partition("?")
+    match = _TARGET.fullmatch(path)
+    if match is None:
+        raise Refusal(404, "there is no such HLS resource", code="hls.unknown")
+    key, stream, rest = match.groups()
+    if key and "%" in key:
+        key = unquote(key)
+    return Request(method, stream, rest, query, key or "", keep_alive, fields)
+
+
+class HlsServer:
+    """The HLS side of one worker.
+
+    Owns: the list of who waits. Its tasks (questions to the hook) belong to `tasks`.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        access: Access,
+        wheel: TimerWheel,
+        tasks: SupervisedGroup,
+        demand: Callable[[str], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._shelf = shelf
+        self._access = access
+        self._wheel = wheel
+        self._tasks = tasks
+        self._demand = demand
+        self._loop = loop
+        self._waiting: dict[str, dict[tuple[str, str], dict[Client, None]]] = {}
+        self._demanded: dict[str, float] = {}
+        self._stopped = False
+        self.audience = Audience()
+        self.answers = 0
+        """Requests answered so far."""
+        self.released = 0
+        """Of these, how many had waited."""
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for something to be published."""
+        return sum(len(clients) for groups in self._waiting.values() for clients in groups.values())
+
+    def begin(self, request: Request, client: Client) -> None:
+        """Answers the client now or later. One request of a client at a time."""
+        if request.method == "OPTIONS":
+            client.finish(request, _PREFLIGHT)
+            return
+        passed = client.passed
+        if (
+            passed is None
+            or passed[0] is not request.fields
+            or passed[1] != request.stream
+            or passed[2] != request.key
+            or 0 < passed[3].until_unix <= self._access.now_unix()
+        ):
+            self._check(request, client)
+            return
+        self._answer(request, client)
+
+    def changed(self, stream: str) -> None:
+        """The stream has grown: whoever waited for that is answered."""
+        self._shelf.refresh(stream)
+        groups = self._waiting.pop(stream, None)
+        if not groups:
+            return
+        now = self._loop.time()
+        released: list[tuple[Client, Request, Reply]] = []
+        for (path, query), clients in groups.items():
+            answer = self._shelf.answer(stream, path, query, now)
+            if isinstance(answer, Wait):
+                self._waiting.setdefault(stream, {})[path, query] = clients
+            else:
+                released.extend(
+                    (client, client.waits_for, answer)
+                    for client in clients
+                    if client.waits_for is not None
+                )
+        self._release(released)
+
+    def look(self) -> None:
+        """Looks at the streams that are waited for. Cost: one small read a stream."""
+        for stream in tuple(self._waiting):
+            if self._shelf.refresh(stream):
+                self.changed(stream)
+
+    def forget(self, client: Client) -> None:
+        """The client has gone."""
+        self._wheel.forget(client)
+        self._unpark(client)
+
+    def overdue(self, client: Client) -> None:
+        """The client's deadline has passed while it waited."""
+        request, late = client.waits_for, client.late
+        assert request is not None
+        assert late is not None
+        self._unpark(client)
+        self.answers += 1
+        client.finish(request, late)
+
+    def stop(self) -> None:
+        """Answers whoever waits with 503; from now on nobody is made to wait."""
+        self._stopped = True
+        waiting = [
+            client
+            for groups in self._waiting.values()
+            for clients in groups.values()
+            for client in clients
+        ]
+        for client in waiting:
+            request = client.waits_for
+            assert request is not None
+            self._unpark(client)
+            client.refuse(request, _stopping())
+
+    def _check(self, request: Request, client: Client) -> None:
+        try:
+            caller = Caller(
+                request.fields,
+                "hls",
+                token=hls_token(request.fields, request.key),
+                query=request.query,
+                remote=client.remote,
+            )
+            passed = self._access.decide(caller, "read", request.stream)
+            if passed is None:
+                self._tasks.start("hls access", self._ask(request, client, caller))
+                return
+        except NexusError as error:
+            client.passed = None
+            client.refuse(request, refusal(error))
+            return
+        client.passed = (request.fields, request.stream, request.key, passed)
+        self._answer(request, client)
+
+    async def _ask(self, request: Request, client: Client, caller: Caller) -> None:
+        try:
+            passed = await self._access.ask(caller, "read", request.stream)
+        except NexusError as error:
+            client.passed = None
+            if not client.gone:
+                client.refuse(request, refusal(error))
+            return
+        client.passed = (request.fields, request.stream, request.key, passed)
+        if not client.gone:
+            self._answer(request, client)
+
+    def _answer(self, request: Request, client: Client) -> None:
+        now = self._loop.time()
+        rendition = self.audience.rendition(request.path)
+        if rendition >= 0:
+            fields = request.fields
+            viewer = f"{client.remote} {fields.user_agent} {fields.authorization} {request.key}"
+            client.group = self.audience.seen(request.stream, viewer, now)
+            if rendition == 2:
+                self._ask_for_aac(request.stream, now)
+        answer = self._shelf.answer(request.stream, request.path, request.query, now)
+        if not isinstance(answer, Wait):
+            self.answers += 1
+            client.finish(request, answer)
+        elif self._stopped:
+            client.refuse(request, _stopping())
+        else:
+            self._park(request, client, answer, rendition)
+
+    def _park(self, request: Request, client: Client, wait: Wait, rendition: int) -> None:
+        client.waits_for = request
+        client.late = wait.late
+        client.rendition = rendition
+        if client.group is not None and rendition >= 0:
+            self.audience.hold(client.group, rendition)
+        groups = self._waiting.setdefault(request.stream, {})
+        groups.setdefault((request.path, request.query), {})[client] = None
+        self._wheel.set(client, wait.until)
+
+    def _unpark(self, client: Client) -> None:
+        request = client.waits_for
+        if request is None:
+            return
+        self._woken(client)
+        name = (request.path, request.query)
+        groups = self._waiting.get(request.stream)
+        if groups is not None and name in groups:
+            groups[name].pop(client, None)
+            if not groups[name]:
+                del groups[name]
+            if not groups:
+                del self._waiting[request.stream]
+
+    def _woken(self, client: Client) -> None:
+        client.waits_for = None
+        client.late = None
+        if client.group is not None and client.rendition >= 0:
+            self.audience.release(client.group, client.rendition)
+        client.rendition = -1
+
+    def _release(self, released: Sequence[tuple[Client, Request, Reply]]) -> None:
+        for client, request, reply in released[:RELEASE_BATCH]:
+            if client.waits_for is not request or client.gone:
+                continue
+            self._woken(client)
+            self.answers += 1
+            self.released += 1
+            client.finish(request, reply)
+        if len(released) > RELEASE_BATCH:
+            self._loop.call_soon(self._release, released[RELEASE_BATCH:])
+
+    def _ask_for_aac(self, stream: str, now: float) -> None:
+        if now - self._demanded.get(stream, -DEMAND_SECONDS) >= DEMAND_SECONDS:
+            if len(self._demanded) >= 10_000:
+                self._demanded.clear()
+            self._demanded[stream] = now
+            self._demand(stream)
+
+
+def _stopping() -> Refusal:
+    return Refusal(
+        503, "the server is stopping", code="edge.stopping", headers={"Retry-After": "1"}
+    )

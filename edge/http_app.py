@@ -1,0 +1,139 @@
+"""The aiohttp side: binds the route tables to the router, and guards every request in one place.
+
+The guard reads the header fields as strictly as our own parser, refuses ambiguous targets, turns errors into
+problems, and puts on every answer the headers that all have. Which route needs which right is the handlers'.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from edge.front import HttpHandler
+from edge.http_head import fields_of, refuse_ambiguous
+from edge.http_settings import HttpSettings
+from edge.problems import Refusal, from_status, refusal, response
+from edge.routes import FIELDS, Handler, Routed
+from ops import metrics
+from ops.errors import NexusError
+
+SHUTDOWN_SECONDS: Final = 0.5
+"""How long requests under way may take when the worker stops."""
+
+_CORS_PATHS: Final = ("/whip/", "/whep/", "/api/", "/hls/", "/livez", "/readyz")
+_CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": (
+        "Location, Link, ETag, Retry-After, Accept-Patch, Accept-Post, WWW-Authenticate,"
+        " X-Server-Time, Date"
+    ),
+}
+_PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Max-Age": "86400",
+}
+
+_requests = metrics.counter(
+    "nexus_http_requests", "Requests answered by aiohttp.", ("method", "status"), series_max=200
+)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
+
+
+def make_app(settings: HttpSettings, parts: Sequence[Routed]) -> web.Application:
+    """The application of these route tables. Nobody has started it yet."""
+    app = web.Application(middlewares=[_guard], client_max_size=settings.sdp_bytes_max + 1)
+    for part in parts:
+        for route in part.routes:
+            app.router.add_route(route.method, route.path, getattr(part, route.handler))
+    app.router.add_route("OPTIONS", "/api/{tail:.*}", _preflight)
+    app.on_response_prepare.append(_headers)
+    return app
+
+
+class HttpSide:
+    """A started application and the maker of its connections' protocols.
+
+    Owns: aiohttp's runner, from `start` to `stop`.
+    """
+
+    def __init__(self, app: web.Application, settings: HttpSettings) -> None:
+        self._options: dict[str, Any] = {
+            "keepalive_timeout": settings.idle_seconds,
+            "access_log": None,
+            "max_line_size": 8_190,
+            "max_field_size": 8_190,
+            "lingering_time": 1.0,
+        }
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            **self._options,
+        )
+
+    async def start(self) -> None:
+        """Makes it ready for connections."""
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        """Ends every connection of aiohttp's, the requests under way after a short while."""
+        server = self._runner.server
+        if server is not None:
+            server.pre_shutdown()
+            await server.shutdown(SHUTDOWN_SECONDS)
+        await self._runner.cleanup()
+
+    def protocol(self) -> HttpHandler:
+        """The protocol of one connection."""
+        server = self._runner.server
+        assert server is not None, "not started"
+        return HttpHandler(server, loop=server._loop, **self._options)  # noqa: SLF001
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        if not request.raw_path.startswith("/"):
+            raise Refusal(400, "the request target is not a path", code="http.malformed")
+        refuse_ambiguous(request.raw_path)
+        request[FIELDS] = fields_of(request.headers.items())
+        answer = await handler(request)
+    except NexusError as error:
+        answer = response(refusal(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        answer = _problem(error)
+    method = request.method if request.method in _METHODS else "other"
+    _requests.inc(labels=(method, str(answer.status)))
+    return answer
+
+
+def _problem(error: web.HTTPException) -> web.Response:
+    """aiohttp's own refusals: no route, no method, body too long."""
+    headers = {}
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return response(from_status(error.status, headers=headers))
+
+
+async def _headers(request: web.Request, answer: web.StreamResponse) -> None:
+    """What every answer carries; CORS for what other sites' players and encoders use."""
+    headers = answer.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.pop("Server", None)
+    if request.path.startswith(_CORS_PATHS):
+        headers["X-Server-Time"] = f"{time.time() * 1000:.1f}"
+        for name, value in _CORS.items():
+            headers.setdefault(name, value)
+        if request.method == "OPTIONS":
+            for name, value in _PREFLIGHT.items():
+                headers.setdefault(name, value)
+
+
+async def _preflight(_request: web.Request) -> web.Response:
+    return web.Response(status=204, headers={"Allow": "GET, HEAD, POST, DELETE, OPTIONS"})

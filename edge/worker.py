@@ -1,0 +1,233 @@
+"""One edge worker: puts the HTTP side together, serves until it is cancelled, stops promptly.
+
+    listening sockets ─ Door ─┬─ HlsConnection ── HlsServer ── Shelf (run directory)
+                              └─ aiohttp: pages, WHIP, WHEP, control API, operations
+    SEQPACKET to media ─ MediaLink: commands, the mirror of all streams, wake-ups for HLS
+
+Entering starts everything in this order, leaving stops it in the reverse one: no new connections, waiting
+players answered 503, requests under way given half a second.
+"""
+
+import asyncio
+import signal
+import socket
+import ssl
+from contextlib import AsyncExitStack
+from email.utils import formatdate
+from types import TracebackType
+from typing import Final, Self
+
+from edge.access import Access
+from edge.control import Control, Events
+from edge.front import Door
+from edge.hls_connection import Surroundings
+from edge.hls_server import LOOK_SECONDS, HlsServer
+from edge.hls_twin import HlsTwin
+from edge.hook import Hook
+from edge.http_app import HttpSide, make_app
+from edge.media_link import MediaLink
+from edge.openapi import Description
+from edge.operations import Operations
+from edge.pages import Pages
+from edge.routes import Gate, Routed
+from edge.settings import Settings
+from edge.signalling import WHEP, WHIP, Signalling
+from edge.timer_wheel import TimerWheel
+from edge.tls import CHECK_SECONDS, Certificates, certificates
+from media.hls.shelf import Shelf
+from media.messages import StreamChanged
+from ops import metrics
+from ops.clock import SYSTEM, Clock
+from ops.inherited import Inherited
+from ops.log import get_logger
+from ops.tasks import SupervisedGroup
+
+TELL_SECONDS: Final = 2.0
+"""How often media is told how many HLS viewers this worker has."""
+
+_log = get_logger("edge.worker")
+_connections = metrics.gauge("nexus_edge_connections", "Open connections.")
+_refused = metrics.counter("nexus_edge_connections_refused", "Connections that found no room.")
+_hls_answers = metrics.counter("nexus_hls_answers", "HLS requests answered.")
+_hls_released = metrics.counter("nexus_hls_released", "HLS requests answered after a wait.")
+_hls_waiting = metrics.gauge("nexus_hls_waiting", "HLS requests that wait for a part.")
+_link_dropped = metrics.counter("nexus_edge_link_dropped", "Messages to media that found no room.")
+_link_pending = metrics.gauge("nexus_edge_link_pending", "Requests to media without a reply.")
+
+
+async def run(settings: Settings, inherited: Inherited) -> None:
+    """Serves on the inherited sockets until it is cancelled."""
+    async with Worker(settings, inherited) as worker:
+        inherited.ready()
+        _log.info("serving", http=list(settings.edge.listen), https=list(settings.tls.listen))
+        await worker.serve()
+
+
+class Worker:
+    """All parts of one worker. `async with` it.
+
+    Owns: everything it makes; the sockets stay the caller's (`Inherited.close`).
+    """
+
+    def __init__(self, settings: Settings, inherited: Inherited, *, clock: Clock = SYSTEM) -> None:
+        self._settings = settings
+        self._inherited = inherited
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._date = (0, b"")
+        self._told: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def serve(self) -> None:
+        """Runs the worker's own small jobs until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        told = checked = loop.time()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = loop.time()
+            self.hls.look()
+            self._count()
+            if now - told >= TELL_SECONDS:
+                told = now
+                self._tell(now)
+            if self.certificates is not None and now - checked >= CHECK_SECONDS:
+                checked = now
+                self.certificates.reload(only_when_changed=True)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        self.tasks = await stack.enter_async_context(SupervisedGroup("edge"))
+        access = Access(
+            settings.auth,
+            listens=(*settings.edge.listen, *settings.tls.listen),
+            clock=self._clock.unix,
+            hook=await self._hook(stack),
+        )
+        self.wheel = TimerWheel(loop)
+        self.wheel.start()
+        stack.callback(self.wheel.stop)
+        shelf = Shelf(
+            settings.node.run_dir / "hls", cache_bytes_max=settings.edge.hls_cache_bytes_max
+        )
+        stack.callback(shelf.close)
+        self.link = MediaLink(
+            self._media_socket(stack), on_hls=self._hls_changed, on_stream=self._stream_changed
+        )
+        self.hls = HlsServer(
+            shelf,
+            access=access,
+            wheel=self.wheel,
+            tasks=self.tasks,
+            demand=self.link.demand,
+            loop=loop,
+        )
+        gate = Gate(access)
+        self.events = Events(link=self.link, gate=gate, settings=settings.edge)
+        await stack.enter_async_context(self.link)
+        http = HttpSide(make_app(settings.edge, self._parts(gate)), settings.edge)
+        await http.start()
+        stack.push_async_callback(http.stop)
+        around = Surroundings(self.hls, settings.edge, self.wheel, loop, self._date_now)
+        self.door = await stack.enter_async_context(Door(around, http.protocol))
+        stack.callback(self.events.stop)
+        self.certificates = self._certificates(stack)
+        await self.door.listen(self._inherited.http)
+        if self.certificates is not None:
+            await self.door.listen(self._inherited.https, context=self._context())
+
+    def _parts(self, gate: Gate) -> list[Routed]:
+        settings = self._settings.edge
+        return [
+            Signalling(WHIP, link=self.link, gate=gate, settings=settings),
+            Signalling(WHEP, link=self.link, gate=gate, settings=settings),
+            HlsTwin(self.hls, self.wheel),
+            Control(link=self.link, gate=gate),
+            self.events,
+            Operations(link=self.link, gate=gate, settings=settings),
+            Description(),
+            Pages(),
+        ]
+
+    async def _hook(self, stack: AsyncExitStack) -> Hook | None:
+        auth = self._settings.auth
+        if not auth.hook_url:
+            return None
+        return await stack.enter_async_context(
+            Hook(
+                auth.hook_url,
+                timeout_seconds=auth.hook_timeout_seconds,
+                cache_seconds=auth.hook_cache_seconds,
+                concurrency_max=auth.hook_concurrency_max,
+                clock=self._clock.unix,
+            )
+        )
+
+    def _media_socket(self, stack: AsyncExitStack) -> socket.socket:
+        """The link to media; alone without one, a pair whose other end says nothing."""
+        if self._inherited.media:
+            return self._inherited.media[0]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stack.callback(ours.close)
+        stack.callback(theirs.close)
+        _log.warning("no link to media: nothing can be published or played")
+        return ours
+
+    def _certificates(self, stack: AsyncExitStack) -> Certificates | None:
+        if not self._inherited.https:
+            return None
+        found = certificates(self._settings.tls, self._settings.node.run_dir)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, found.reload)
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        return found
+
+    def _context(self) -> ssl.SSLContext:
+        assert self.certificates is not None
+        return self.certificates.context
+
+    def _hls_changed(self, stream: str) -> None:
+        self.hls.changed(stream)
+
+    def _stream_changed(self, stream: StreamChanged) -> None:
+        self.events.changed(stream)
+
+    def _date_now(self) -> bytes:
+        """The Date field's value, made once a second."""
+        second = int(self._clock.unix())
+        if second != self._date[0]:
+            self._date = (second, formatdate(second, usegmt=True).encode())
+        return self._date[1]
+
+    def _tell(self, now: float) -> None:
+        counts = self.hls.audience.counts(now)
+        if counts or self._told:
+            self.link.viewers(counts)
+        self._told = counts
+
+    def _count(self) -> None:
+        _connections.set(self.door.count)
+        _hls_waiting.set(self.hls.waiting)
+        _link_pending.set(self.link.pending)
+        totals = {
+            _refused: self.door.refused,
+            _hls_answers: self.hls.answers,
+            _hls_released: self.hls.released,
+            _link_dropped: self.link.dropped,
+        }
+        for counter, total in totals.items():
+            counter.inc(total - self._counted.get(counter.name, 0))
+            self._counted[counter.name] = total
