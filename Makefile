@@ -27,7 +27,7 @@ check: setup ## Formats, types, import contracts, tidy rules and unit tests; und
 	@exec .venv/bin/python scripts/check.py
 
 bench: setup ## The short benchmarks, printed as a table (ARGS=... for more viewers or seconds)
-	@exec scripts/bench $(ARGS)
+	@exec scripts/in-network scripts/bench $(ARGS)
 
 prove: setup $(CLIENTS_STAMP) ## The long forms of the tests: minutes of playing, load, faults, the image
 	@exec scripts/prove $(ARGS)
@@ -38,8 +38,8 @@ native: $(NATIVE_MODULE) ## The packet data plane (Rust), built into media/
 
 web: $(PAGES) ## The pages (TypeScript), built into edge/static/
 
-lock: ## Write requirements*.lock anew from pyproject.toml, Cargo.lock and package-lock.json as well
-	@exec scripts/lock
+lock: ## Pin what pyproject.toml asks for in requirements*.lock (ARGS=--upgrade raises all versions)
+	@exec scripts/lock $(ARGS)
 
 wheels: setup ## Every package that the image needs, as a wheel, in .build/wheels
 	@exec scripts/wheels

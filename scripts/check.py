@@ -35,6 +35,7 @@ def python_checks() -> list[Check]:
         Check("ruff", (f"{BIN}/ruff", "check", "-q", ".")),
         Check("ruff format", (f"{BIN}/ruff", "format", "-q", "--check", ".")),
         Check("import-linter", (f"{BIN}/lint-imports",)),
+        Check("hadolint", (f"{BIN}/hadolint", "Dockerfile")),
         Check("mypy", (f"{BIN}/mypy",)),
         Check("mypy of the scripts", (f"{BIN}/mypy", "--strict", "scripts/check.py")),
     ]

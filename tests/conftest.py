@@ -1,0 +1,14 @@
+"""What all tests share: an environment without the developer's settings, random input that repeats."""
+
+import os
+
+from hypothesis import settings
+
+KEPT = ("NEXUS_PROVE", "NEXUS_BUILD_CACHE")
+
+for name in [name for name in os.environ if name.startswith("NEXUS_") and name not in KEPT]:
+    del os.environ[name]
+
+# The same examples each run and on each machine; no deadline, for a busy machine is not a fault.
+settings.register_profile("house", derandomize=True, deadline=None, database=None)
+settings.load_profile("house")
