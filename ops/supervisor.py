@@ -165,6 +165,7 @@ class Supervisor:
             state.failures += 1
             if self._is_hopeless(state, code):
                 return
+            self._announce_if_complete()
             pause = self._restart.pause_seconds(state.failures)
             _RESTARTS.inc(labels=(state.child.name,))
             _log.warning(
@@ -258,7 +259,11 @@ class Supervisor:
         ):
             self._node_was_ready = True
             asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._announce)
-        if self._node_was_ready and all(item.ready for item in self._states):
+        self._announce_if_complete()
+
+    def _announce_if_complete(self) -> None:
+        """Waits for no child that has died before it ever was ready."""
+        if self._node_was_ready and all(item.was_ready or item.failures for item in self._states):
             self._announce()
 
     def _announce(self) -> None:
