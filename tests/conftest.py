@@ -1,4 +1,4 @@
-"""What all tests share: an environment without the developer's settings, random input that repeats."""
+"""What all tests share: none of the developer's settings, random input that repeats."""
 
 import os
 

@@ -16,7 +16,7 @@ COLUMNS_MAX = 100
 POSITIONAL_MAX = 5
 UNDOCUMENTED_LINES_MAX = 15
 
-BROAD_EXCEPT_FILES = ("ops/supervisor.py", "ops/tasks.py")
+BROAD_EXCEPT_FILES = ("ops/tasks.py",)
 TASK_FILES = ("ops/tasks.py",)
 BANNED_NAMES = ("utils", "helpers", "base", "manager")
 
@@ -25,7 +25,8 @@ Rule = Callable[[Source], Iterator[Fault]]
 
 _QUEUES = {"Queue": "maxsize", "LifoQueue": "maxsize", "PriorityQueue": "maxsize"}
 _SHAPES = re.compile(
-    r"(typing\.|abc\.|enum\.|msgspec\.)?(Protocol|Generic|NamedTuple|Struct|ABC|Enum|StrEnum)(\[.*)?"
+    r"(typing\.|abc\.|enum\.|msgspec\.)?"
+    r"(Protocol|Generic|NamedTuple|Struct|ABC|Enum|StrEnum)(\[.*)?"
 )
 
 
@@ -107,11 +108,11 @@ def public_docstring(source: Source) -> Iterator[Fault]:
 
 
 def broad_except(source: Source) -> Iterator[Fault]:
-    """Catching everything is a supervisor's business."""
+    """Catching everything is a supervisor's business, unless it is raised again after tidying."""
     if source.path in BROAD_EXCEPT_FILES:
         return
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and not _raises_again(node):
             caught = ast.unparse(node.type) if node.type else ""
             if not caught or re.search(r"\b(Base)?Exception\b", caught):
                 yield Fault(node.lineno, f"except {caught}".rstrip() + " outside a supervisor")
@@ -189,13 +190,18 @@ PYTHON_RULES: tuple[Rule, ...] = (
 )
 
 _UNIT = re.compile(
-    r"(^|_)(ns|us|ms|seconds|minutes|hours|days|bytes|kib|mib|bits|bit_rate|frame_rate|sample_rate|hz|fps|pixels|percent"
-    r"|ratio|width|height|port|db)(_|$)"
+    r"(^|_)(ns|us|ms|seconds|minutes|hours|days|bytes|kib|mib|bits|bit_rate|frame_rate"
+    r"|sample_rate|hz|fps|pixels|percent|ratio|width|height|port|db)(_|$)"
 )
 _NEEDS_UNIT = re.compile(
     r"(^|_)(time|timeout|interval|delay|pause|age|period|duration|linger|window|size|length|idle"
     r"|rate|bandwidth|latency|silence|hold)(_|$)"
 )
+
+
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
 
 
 def _is_sentence(statement: ast.stmt | None) -> bool:

@@ -1,4 +1,4 @@
-"""`media/_native.pyi` tells the truth about the built module: names, parameters, defaults, fields."""
+"""`media/_native.pyi` tells the truth about the built module: names, parameters, fields."""
 
 import ast
 import importlib
