@@ -274,8 +274,8 @@ class Streams:
 
     def _register(self, name: str, answer: Answer, grant: Grant, *, publishes: bool) -> Session:
         session = self._sessions.add(
-            lambda id: Session(
-                id=id,
+            lambda new_id: Session(
+                id=new_id,
                 native=answer.session,
                 stream=name,
                 publishes=publishes,
