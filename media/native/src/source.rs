@@ -1,0 +1,458 @@
+//! A connected publisher: opens its packets, drops repeats, recovers retransmissions, asks for what
+//! is missing, reports.
+//!
+//! Plain data (`SourceRec`) plus derived keys. It knows nothing of streams or viewers: `rtp` gives
+//! media packets with the source's own extended index, each index of a source exactly once, whether
+//! the original or a retransmission came first. That `sent` window is what keeps viewers' SRTP
+//! indexes single-use.
+
+use crate::link::{Link, LinkRec};
+use crate::net::Port;
+use crate::rtcp::{self, be16, be32, feedback, Report, SenderInfo};
+use crate::sdp::Codec;
+use crate::srtp::{Srtp, Way, Window};
+use crate::wire::record;
+
+mod header;
+mod transport;
+
+pub use transport::TransportIn;
+
+const RR_EVERY_NS: u64 = 1_000_000_000;
+const NACK_FIRST_NS: u64 = 5_000_000;
+const NACK_AGAIN_NS: u64 = 50_000_000;
+const NACK_TRIES_MAX: u8 = 10;
+/// Missing packets remembered per medium.
+const MISSES_MAX: usize = 512;
+/// A gap of more packets than this is not asked for: the publisher has gone on.
+const GAP_MAX: u64 = 256;
+/// SSRCs of one publisher; never forgotten, so that none can be replayed.
+const SSRCS_MAX: usize = 32;
+/// What a publisher without transport-cc is told it may send.
+const REMB_BITS_PER_SECOND: u64 = 30_000_000;
+
+record! {
+    /// What a payload type means.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct PayloadType { pub pt: u8, pub codec: Codec, pub rtx: bool }
+}
+
+record! {
+    /// A packet that has not come.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Miss { pub index: u64, pub tries: u8, pub due_ns: u64 }
+}
+
+record! {
+    /// One SSRC as SRTP sees it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct InSsrc {
+        pub ssrc: u32,
+        pub video: bool,
+        pub rtx: bool,
+        /// Of which source of its medium it is; older ones are not listened to.
+        pub epoch: u32,
+        pub seen: Window,
+        pub first: u64,
+        pub got: u64,
+        /// (expected, got) at the last report.
+        pub told: (u64, u64),
+        pub transit: u32,
+        /// Sixteen times the jitter of RFC 3550 6.4.1.
+        pub jitter: u32,
+        /// Middle of the last SR's NTP time, and when it came.
+        pub sr: Option<(u32, u64)>,
+    }
+}
+
+record! {
+    /// One medium's current source.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Medium {
+        pub ssrc: u32,
+        pub epoch: u32,
+        /// Originals and retransmissions alike.
+        pub sent: Window,
+        pub misses: Vec<Miss>,
+        pub left: bool,
+    }
+}
+
+record! {
+    /// A publisher's record.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct SourceRec {
+        pub link: LinkRec,
+        pub types: Vec<PayloadType>,
+        pub nack: [bool; 2],
+        pub remb: bool,
+        pub ssrcs: Vec<InSsrc>,
+        /// Audio, video.
+        pub media: [Option<Medium>; 2],
+        pub transport: TransportIn,
+        pub next_report_ns: u64,
+    }
+}
+
+/// A media packet of the publisher, clear.
+pub struct Arrival<'a> {
+    pub codec: Codec,
+    /// Counts the sources (SSRCs) of this medium: with a new one indexes and timestamps start anew.
+    pub epoch: u32,
+    pub index: u64,
+    pub ts: u32,
+    pub marker: bool,
+    pub payload: &'a [u8],
+}
+
+/// What a publisher's RTCP says.
+#[derive(Default)]
+pub struct Heard {
+    /// (medium, its report)
+    pub reports: Vec<(usize, SenderInfo)>,
+    pub goodbye: bool,
+}
+
+/// What has been got from a publisher, and asked of it.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    pub packets: u64,
+    pub bytes: u64,
+    /// For good, or not yet recovered.
+    pub lost: u64,
+    /// Recovered by retransmission.
+    pub rtx: u64,
+    pub nacks: u64,
+    pub plis: u64,
+}
+
+/// A connected publisher.
+pub struct Source {
+    pub link: Link,
+    srtp: Srtp,
+    rec: SourceRec,
+    counts: Counts,
+}
+
+impl Source {
+    pub fn new(rec: SourceRec, v6_socket: bool) -> Self {
+        Source {
+            link: Link::new(rec.link.clone(), v6_socket),
+            srtp: Srtp::new(&rec.link.keys, Way::In),
+            rec,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The record as of now.
+    pub fn record(&self) -> SourceRec {
+        SourceRec {
+            link: self.link.rec.clone(),
+            ..self.rec.clone()
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        let originals = self.rec.ssrcs.iter().filter(|s| !s.rtx);
+        let lost: u64 = originals.map(InSsrc::lost).sum();
+        Counts {
+            lost: lost.saturating_sub(self.counts.rtx),
+            ..self.counts
+        }
+    }
+
+    /// Opens one SRTP packet. None: not authentic, a repeat, or of no interest.
+    pub fn rtp<'a>(&mut self, packet: &'a mut [u8], now: u64) -> Option<Arrival<'a>> {
+        let head = header::parse(packet)?;
+        let kind = self.rec.types.iter().find(|t| t.pt == head.pt)?.clone();
+        let at = self.ssrc_slot(&head, &kind)?;
+        let s = &mut self.rec.ssrcs[at];
+        let index = s.seen.extend(head.sequence);
+        let opened =
+            s.seen.fresh(index) && self.srtp.open(packet, head.len, head.ssrc, index).is_some();
+        if !opened {
+            if s.got == 0 {
+                self.rec.ssrcs.remove(at); // an unauthenticated SSRC leaves nothing behind
+            }
+            return None;
+        }
+        s.arrived(index, head.ts, kind.codec.clock_hz(), now);
+        self.link.heard(now);
+        let transport = header::extension(packet, &head, self.rec.transport.id);
+        if let Some(sequence) = transport {
+            self.rec.transport.add(sequence, now);
+        }
+        let end = packet.len() - self.srtp.tag_len();
+        let clear = header::unpadded(&packet[head.len..end], head.padded)?;
+        let (index, payload) = if kind.rtx {
+            let medium = self.rec.media[usize::from(kind.codec.is_video())].as_ref()?;
+            let original = clear.get(..2)?;
+            (medium.sent.extend(be16(original, 0)), &clear[2..])
+        } else {
+            (index, clear)
+        };
+        let epoch = self.admit(at, index, payload, now)?;
+        self.counts.packets += 1;
+        self.counts.bytes += payload.len() as u64;
+        self.counts.rtx += u64::from(kind.rtx);
+        Some(Arrival {
+            codec: kind.codec,
+            epoch,
+            index,
+            ts: head.ts,
+            marker: head.marker,
+            payload,
+        })
+    }
+
+    /// Where the SSRC is kept, made if it is new.
+    fn ssrc_slot(&mut self, head: &header::Header, kind: &PayloadType) -> Option<usize> {
+        let known = self.rec.ssrcs.iter().position(|s| s.ssrc == head.ssrc);
+        if known.is_some() {
+            return known;
+        }
+        if self.rec.ssrcs.len() >= SSRCS_MAX {
+            return None;
+        }
+        let video = kind.codec.is_video();
+        let current = self.rec.media[usize::from(video)].as_ref();
+        let epoch = match (current, kind.rtx) {
+            (None, true) => return None, // nothing yet that it could be a retransmission of
+            (None, false) => 1,
+            (Some(m), true) => m.epoch,
+            (Some(m), false) => m.epoch + 1,
+        };
+        self.rec
+            .ssrcs
+            .push(InSsrc::new(head, video, kind.rtx, epoch));
+        Some(self.rec.ssrcs.len() - 1)
+    }
+
+    /// Whether a media packet is new to its medium: its epoch, or None.
+    fn admit(&mut self, at: usize, index: u64, payload: &[u8], now: u64) -> Option<u32> {
+        let s = &self.rec.ssrcs[at];
+        let slot = &mut self.rec.media[usize::from(s.video)];
+        match slot {
+            Some(m) if s.epoch < m.epoch => return None, // a source that has been replaced
+            Some(m) if s.epoch == m.epoch => {}
+            _ => {
+                *slot = Some(Medium {
+                    ssrc: s.ssrc,
+                    epoch: s.epoch,
+                    sent: Window::default(),
+                    misses: vec![],
+                    left: false,
+                });
+            }
+        }
+        let medium = slot.as_mut()?;
+        if payload.is_empty() || !medium.sent.fresh(index) {
+            if payload.is_empty() && !s.rtx {
+                medium.got(index, now); // padding: nothing to forward, nothing to ask for again
+            }
+            return None;
+        }
+        medium.got(index, now);
+        Some(medium.epoch)
+    }
+
+    /// Reads a compound.
+    pub fn rtcp(&mut self, packet: &mut [u8], now: u64) -> Heard {
+        let mut heard = Heard::default();
+        let Some(clear) = self.link.open_rtcp(packet, now) else {
+            return heard;
+        };
+        for part in rtcp::parts(clear) {
+            if let Some(info) = rtcp::read_sender_report(&part) {
+                let known = self
+                    .rec
+                    .ssrcs
+                    .iter_mut()
+                    .find(|s| s.ssrc == info.ssrc && !s.rtx);
+                let Some(s) = known else { continue };
+                s.sr = Some(((info.ntp >> 16) as u32, now));
+                let medium = usize::from(s.video);
+                let current = self.rec.media[medium].as_ref();
+                if current.is_some_and(|m| m.ssrc == info.ssrc) {
+                    heard.reports.push((medium, info));
+                }
+            } else if part.kind == rtcp::BYE {
+                let named = 4 * usize::from(part.count);
+                let named = part.bytes.get(4..4 + named).unwrap_or(&[]);
+                for ssrc in named.chunks_exact(4) {
+                    let gone = be32(ssrc, 0);
+                    let media = self.rec.media.iter_mut().flatten();
+                    media.filter(|m| m.ssrc == gone).for_each(|m| m.left = true);
+                }
+            }
+        }
+        let mut media = self.rec.media.iter().flatten().peekable();
+        heard.goodbye = media.peek().is_some() && media.all(|m| m.left);
+        heard
+    }
+
+    /// Asks for a key frame. False: no video has come yet.
+    pub fn pli(&mut self, port: &mut Port) -> bool {
+        let Some(video) = &self.rec.media[1] else {
+            return false;
+        };
+        let me = self.link.rec.ssrc;
+        let mut compound = vec![];
+        rtcp::receiver_report(&mut compound, me, &[]);
+        feedback::pli(&mut compound, me, video.ssrc);
+        self.link.send_rtcp(&compound, port);
+        self.counts.plis += 1;
+        true
+    }
+
+    /// Every 10 ms or so: NACKs that are due, feedback, reports. How many packets were asked for.
+    pub fn tick(&mut self, now: u64, port: &mut Port) -> u64 {
+        let me = self.link.rec.ssrc;
+        let mut body = vec![];
+        let mut asked = 0;
+        for (medium, wanted) in self.rec.media.iter_mut().zip(self.rec.nack) {
+            if let Some(m) = medium.as_mut().filter(|_| wanted) {
+                asked += m.ask(me, now, &mut body);
+            }
+        }
+        let media = self.rec.ssrcs.first().map_or(0, |s| s.ssrc);
+        self.rec.transport.report(&mut body, me, media, now);
+        self.counts.nacks += asked;
+        let mut compound = vec![];
+        if now >= self.rec.next_report_ns && !self.rec.ssrcs.is_empty() {
+            self.rec.next_report_ns = now + RR_EVERY_NS;
+            self.reports(&mut compound, now);
+        } else if !body.is_empty() {
+            rtcp::receiver_report(&mut compound, me, &[]);
+        }
+        compound.extend_from_slice(&body);
+        self.link.send_rtcp(&compound, port);
+        asked
+    }
+
+    fn reports(&mut self, compound: &mut Vec<u8>, now: u64) {
+        let me = self.link.rec.ssrc;
+        let media = &self.rec.media;
+        let current = |s: &InSsrc| {
+            let medium = media[usize::from(s.video)].as_ref();
+            medium.is_some_and(|m| m.epoch == s.epoch)
+        };
+        let ssrcs = self.rec.ssrcs.iter_mut();
+        let blocks: Vec<_> = ssrcs
+            .filter(|s| current(s))
+            .map(|s| s.report(now))
+            .take(8)
+            .collect();
+        rtcp::receiver_report(compound, me, &blocks);
+        rtcp::sdes(compound, me);
+        if self.rec.remb {
+            let ssrcs: Vec<u32> = blocks.iter().map(|b| b.ssrc).collect();
+            feedback::remb(compound, me, REMB_BITS_PER_SECOND, &ssrcs);
+        }
+    }
+
+    /// Says goodbye.
+    pub fn bye(&mut self, port: &mut Port) {
+        let me = self.link.rec.ssrc;
+        let mut compound = vec![];
+        rtcp::receiver_report(&mut compound, me, &[]);
+        rtcp::bye(&mut compound, &[me]);
+        self.link.send_rtcp(&compound, port);
+    }
+}
+
+impl Medium {
+    /// A packet came: remember it, and what is missing before it.
+    fn got(&mut self, index: u64, now: u64) {
+        let top = self.sent.top;
+        if self.sent.any && index > top + 1 && index - top <= GAP_MAX {
+            let room = MISSES_MAX.saturating_sub(self.misses.len());
+            let gap = (top + 1..index).take(room);
+            self.misses.extend(gap.map(|index| Miss {
+                index,
+                tries: 0,
+                due_ns: now + NACK_FIRST_NS,
+            }));
+        }
+        self.sent.mark(index);
+        self.misses.retain(|m| m.index != index);
+        self.left = false;
+    }
+
+    fn ask(&mut self, me: u32, now: u64, out: &mut Vec<u8>) -> u64 {
+        self.misses.retain(|m| m.tries < NACK_TRIES_MAX);
+        let mut due: Vec<u64> = vec![];
+        for miss in self.misses.iter_mut().filter(|m| m.due_ns <= now) {
+            due.push(miss.index);
+            miss.tries += 1;
+            miss.due_ns = now + NACK_AGAIN_NS;
+        }
+        if due.is_empty() {
+            return 0;
+        }
+        due.sort_unstable();
+        let sequences: Vec<u16> = due.iter().map(|i| *i as u16).collect();
+        feedback::nack(out, me, self.ssrc, &sequences);
+        due.len() as u64
+    }
+}
+
+impl InSsrc {
+    fn new(head: &header::Header, video: bool, rtx: bool, epoch: u32) -> Self {
+        InSsrc {
+            ssrc: head.ssrc,
+            video,
+            rtx,
+            epoch,
+            seen: Window::default(),
+            first: u64::from(head.sequence),
+            got: 0,
+            told: (0, 0),
+            transit: 0,
+            jitter: 0,
+            sr: None,
+        }
+    }
+
+    fn arrived(&mut self, index: u64, ts: u32, hz: u32, now: u64) {
+        self.seen.mark(index);
+        self.got += 1;
+        let ticks = (u128::from(now) * u128::from(hz) / 1_000_000_000) as u32;
+        let transit = ticks.wrapping_sub(ts);
+        if self.got > 1 {
+            let difference = (transit.wrapping_sub(self.transit) as i32).unsigned_abs();
+            let grown = u64::from(self.jitter) + u64::from(difference);
+            self.jitter = (grown - u64::from((self.jitter + 8) / 16)) as u32;
+        }
+        self.transit = transit;
+    }
+
+    fn expected(&self) -> u64 {
+        self.seen.top - self.first.min(self.seen.top) + 1
+    }
+
+    fn lost(&self) -> u64 {
+        self.expected().saturating_sub(self.got)
+    }
+
+    fn report(&mut self, now: u64) -> Report {
+        let expected = self.expected();
+        let wanted = expected.saturating_sub(self.told.0);
+        let got = self.got - self.told.1;
+        self.told = (expected, self.got);
+        let fraction = (wanted.saturating_sub(got) * 256).checked_div(wanted);
+        let (lsr, dlsr) = self.sr.map_or((0, 0), |(middle, at)| {
+            let since = u128::from(now.saturating_sub(at)) * 65_536 / 1_000_000_000;
+            (middle, since as u32)
+        });
+        Report {
+            ssrc: self.ssrc,
+            fraction: fraction.unwrap_or(0).min(255) as u8,
+            lost: self.lost().min(0x7f_ffff) as i32,
+            top: self.seen.top as u32,
+            jitter: self.jitter / 16,
+            lsr,
+            dlsr,
+        }
+    }
+}

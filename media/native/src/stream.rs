@@ -1,0 +1,306 @@
+//! A stream where it lives: makes one continuous sequence of packets out of whatever publishers and
+//! sources come one after another, and keeps its clock.
+//!
+//! Every stream has one home worker; all its publishers are there. Per medium a `Lane` maps the
+//! source's index and timestamp to the stream's: a new source goes on after a gap of one index, and
+//! its timestamps go on by the time that has passed. What would map before the switch is dropped,
+//! so no index is ever used for two packets.
+
+use crate::clock::StreamClock;
+use crate::keyframe::is_key;
+use crate::packet::Packet;
+use crate::rtcp::{self, SenderInfo};
+use crate::sdp::Codec;
+use crate::source::Arrival;
+
+/// Streams begin here, so that nothing underflows.
+const INDEX_START: u64 = 1 << 20;
+const TS_START: u64 = 1 << 32;
+/// Index numbers left out at a switch of sources: players see that something is missing.
+const SWITCH_GAP: u64 = 1;
+/// Timestamps that run away from the clock by more than this are those of a new source.
+const RUNAWAY_NS: i128 = 10_000_000_000;
+const PLI_GAP_NS: u64 = 1_000_000_000;
+
+/// Mapping of one medium from source to stream.
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    /// (session, epoch) that the mapping is for.
+    owner: (u64, u32),
+    /// Stream index minus source index.
+    index_offset: i64,
+    /// Lowest stream index of this owner.
+    floor: u64,
+    /// Newest index of the stream.
+    top: u64,
+    /// Newest timestamp: the source's and the stream's.
+    source_ts: u32,
+    ts: u64,
+    at_ns: u64,
+    started: bool,
+}
+
+/// What a key frame request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Now,
+    /// Too soon after the last; will be asked when the second is over.
+    Later,
+}
+
+/// A stream at its home worker.
+pub struct Home {
+    lanes: [Lane; 2],
+    pub clock: StreamClock,
+    /// Codec of each medium as last seen.
+    pub codecs: [Option<Codec>; 2],
+    /// Session of the current publisher.
+    pub publisher: Option<u64>,
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub plis_out: u64,
+    pub keyframe_ns: Option<u64>,
+    last_pli_ns: Option<u64>,
+    pli_wanted: bool,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home {
+            lanes: [Lane::default(); 2],
+            clock: StreamClock::new(Codec::Opus.clock_hz(), Codec::H264.clock_hz()),
+            codecs: [None; 2],
+            publisher: None,
+            packets_in: 0,
+            bytes_in: 0,
+            plis_out: 0,
+            keyframe_ns: None,
+            last_pli_ns: None,
+            pli_wanted: false,
+        }
+    }
+}
+
+impl Home {
+    /// Makes `session` the publisher; its sources start new lanes.
+    pub fn take_over(&mut self, session: u64) {
+        self.publisher = Some(session);
+        self.clock.new_publisher();
+        self.codecs = [None; 2];
+        self.keyframe_ns = None;
+    }
+
+    /// Places the current publisher's packet in the stream. None: it came too late.
+    pub fn place(&mut self, session: u64, a: &Arrival, now: u64, unix_ns: i64) -> Option<Packet> {
+        let medium = usize::from(a.codec.is_video());
+        let hz = a.codec.clock_hz();
+        let lane = &mut self.lanes[medium];
+        if lane.owner != (session, a.epoch) || !lane.started {
+            lane.switch((session, a.epoch), a, hz, now);
+            self.clock.new_source(medium);
+        } else if lane.runs_away(a.ts, hz, now) {
+            lane.rebase_ts(a.ts, hz, now);
+            self.clock.new_source(medium);
+        }
+        let (index, ts) = lane.place(a, now)?;
+        self.clock.packet(medium, ts, unix_ns);
+        self.codecs[medium] = Some(a.codec);
+        self.packets_in += 1;
+        self.bytes_in += a.payload.len() as u64;
+        let key = is_key(a.codec, a.payload);
+        if key && a.codec.is_video() {
+            self.keyframe_ns = Some(now);
+            self.pli_wanted = false;
+        }
+        Some(Packet {
+            codec: a.codec,
+            key,
+            marker: a.marker,
+            index,
+            ts,
+            payload: a.payload.into(),
+        })
+    }
+
+    /// The current publisher's sender report.
+    pub fn report(&mut self, medium: usize, info: &SenderInfo, unix_ns: i64) {
+        let lane = &self.lanes[medium];
+        if lane.started && self.publisher == Some(lane.owner.0) {
+            let ts = lane.extend(info.rtp);
+            self.clock
+                .report(medium, ts, rtcp::unix_ns_from_ntp(info.ntp), unix_ns);
+        }
+    }
+
+    /// Somebody wants a key frame: at most one request a second goes to the publisher.
+    pub fn ask(&mut self, now: u64) -> Ask {
+        if self.last_pli_ns.is_some_and(|at| now - at < PLI_GAP_NS) {
+            self.pli_wanted = true;
+            return Ask::Later;
+        }
+        self.last_pli_ns = Some(now);
+        self.pli_wanted = false;
+        Ask::Now
+    }
+
+    /// Whether a request that had to wait may go now.
+    pub fn ask_due(&self, now: u64) -> bool {
+        self.pli_wanted && self.last_pli_ns.is_none_or(|at| now - at >= PLI_GAP_NS)
+    }
+}
+
+impl Lane {
+    fn switch(&mut self, owner: (u64, u32), a: &Arrival, hz: u32, now: u64) {
+        let (next, ts) = if self.started {
+            (self.top + 1 + SWITCH_GAP, self.ts_now(hz, now))
+        } else {
+            (INDEX_START, TS_START)
+        };
+        *self = Lane {
+            owner,
+            index_offset: next as i64 - a.index as i64,
+            floor: next,
+            top: next - 1,
+            source_ts: a.ts,
+            ts,
+            at_ns: now,
+            started: true,
+        };
+    }
+
+    /// Where the timestamps would be now.
+    fn ts_now(&self, hz: u32, now: u64) -> u64 {
+        let elapsed = u128::from(now.saturating_sub(self.at_ns));
+        self.ts + ((elapsed * u128::from(hz) / 1_000_000_000) as u64).max(1)
+    }
+
+    fn rebase_ts(&mut self, source_ts: u32, hz: u32, now: u64) {
+        self.ts = self.ts_now(hz, now);
+        self.source_ts = source_ts;
+        self.at_ns = now;
+    }
+
+    fn extend(&self, ts: u32) -> u64 {
+        let step = i64::from(ts.wrapping_sub(self.source_ts) as i32);
+        self.ts.saturating_add_signed(step)
+    }
+
+    fn runs_away(&self, ts: u32, hz: u32, now: u64) -> bool {
+        let step = i128::from(ts.wrapping_sub(self.source_ts) as i32);
+        let ns = step * 1_000_000_000 / i128::from(hz);
+        (ns - i128::from(now.saturating_sub(self.at_ns))).abs() > RUNAWAY_NS
+    }
+
+    fn place(&mut self, a: &Arrival, now: u64) -> Option<(u64, u64)> {
+        let index = u64::try_from(a.index as i64 + self.index_offset).ok()?;
+        if index < self.floor {
+            return None;
+        }
+        let ts = self.extend(a.ts);
+        if index > self.top {
+            self.top = index;
+        }
+        if ts > self.ts {
+            self.ts = ts;
+            self.source_ts = a.ts;
+            self.at_ns = now;
+        }
+        Some((index, ts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn arrival(epoch: u32, index: u64, ts: u32) -> Arrival<'static> {
+        Arrival {
+            codec: Codec::H264,
+            epoch,
+            index,
+            ts,
+            marker: true,
+            payload: &[0x65, 1],
+        }
+    }
+
+    fn place(h: &mut Home, session: u64, a: &Arrival, now: u64) -> Option<(u64, u64)> {
+        h.place(session, a, now, now as i64)
+            .map(|p| (p.index, p.ts))
+    }
+
+    #[test]
+    fn a_new_publisher_goes_on_after_a_gap_and_by_the_time_that_passed() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let (i0, t0) = place(&mut h, 1, &arrival(1, 500, 10_000), MS).unwrap();
+        let (i1, t1) = place(&mut h, 1, &arrival(1, 501, 13_000), 34 * MS).unwrap();
+        assert_eq!((i1 - i0, t1 - t0), (1, 3_000));
+        h.take_over(2);
+        let (i2, t2) = place(&mut h, 2, &arrival(1, 9, 77), 1_034 * MS).unwrap();
+        assert_eq!((i2 - i1, t2 - t1), (2, 90_000));
+        let (i3, t3) = place(&mut h, 2, &arrival(1, 10, 77 + 3_000), 1_067 * MS).unwrap();
+        assert_eq!((i3 - i2, t3 - t2), (1, 3_000));
+    }
+
+    #[test]
+    fn what_would_land_before_the_switch_is_dropped() {
+        let mut h = Home::default();
+        h.take_over(1);
+        place(&mut h, 1, &arrival(1, 500, 10_000), MS).unwrap();
+        let (top, _) = place(&mut h, 1, &arrival(2, 100, 5), 2 * MS).unwrap();
+        assert_eq!(place(&mut h, 1, &arrival(2, 99, 5), 3 * MS), None);
+        assert_eq!(
+            place(&mut h, 1, &arrival(2, 101, 5), 3 * MS).unwrap().0,
+            top + 1
+        );
+    }
+
+    #[test]
+    fn timestamps_wrap_and_late_packets_keep_theirs() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let first = u32::MAX - 1_000;
+        let (_, t0) = place(&mut h, 1, &arrival(1, 1, first), MS).unwrap();
+        let (_, t2) = place(
+            &mut h,
+            1,
+            &arrival(1, 3, first.wrapping_add(6_000)),
+            67 * MS,
+        )
+        .unwrap();
+        let (_, t1) = place(
+            &mut h,
+            1,
+            &arrival(1, 2, first.wrapping_add(3_000)),
+            68 * MS,
+        )
+        .unwrap();
+        assert_eq!((t1 - t0, t2 - t0), (3_000, 6_000));
+    }
+
+    #[test]
+    fn timestamps_that_run_away_are_caught() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let (i0, t0) = place(&mut h, 1, &arrival(1, 1, 0), MS).unwrap();
+        let (i1, t1) = place(&mut h, 1, &arrival(1, 2, 1 << 31), 34 * MS).unwrap();
+        assert_eq!((i1 - i0, t1 - t0), (1, 2_970));
+    }
+
+    #[test]
+    fn key_frames_are_asked_for_once_a_second_however_many_want_one() {
+        let mut h = Home::default();
+        assert_eq!(h.ask(5_000 * MS), Ask::Now);
+        for t in 5_001..5_900 {
+            assert_eq!(h.ask(t * MS), Ask::Later);
+        }
+        assert!(!h.ask_due(5_999 * MS));
+        assert!(h.ask_due(6_000 * MS));
+        h.take_over(1);
+        place(&mut h, 1, &arrival(1, 1, 0), 6_000 * MS).unwrap();
+        assert!(!h.ask_due(6_000 * MS), "the key frame has come");
+    }
+}

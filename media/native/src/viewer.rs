@@ -1,0 +1,417 @@
+//! A connected viewer: rewrites headers, encrypts, catches up from the packet log, answers NACK,
+//! sends sender reports.
+//!
+//! Plain data (`ViewerRec`) plus derived keys. Theory of operation, per track:
+//! - Our SRTP index is the stream's index minus `base`, so each is used once as long as each packet
+//!   of the stream is sent once: `cursor` is the next index in order; an index below it that comes
+//!   late was a hole when the cursor passed, and the stream lets every index through only once.
+//! - A joiner is `behind`: it gets the log from the key frame on, paced, until the cursor reaches the
+//!   live edge; live packets wait in the log meanwhile. Timestamps before the join point are squeezed
+//!   together 64-fold, so that players hurry through the old pictures; the join point is part of the
+//!   record, so a packet gets the same timestamp however often it is sent.
+//! - Without RTX a lost packet is sent again as it was: the header depends on nothing else, so the
+//!   bytes are the same, and the nonce is not used for anything new.
+
+use crate::clock::Mapping;
+use crate::link::{Link, LinkRec};
+use crate::log::Log;
+use crate::net::{Port, RawAddr};
+use crate::packet::Packet;
+use crate::rtcp::{self, be32, feedback};
+use crate::sdp::Codec;
+use crate::srtp::{Srtp, Way};
+use crate::wire::record;
+
+mod resends;
+use resends::Resends;
+
+const REPORT_EVERY_NS: u64 = 1_000_000_000;
+/// How fast a joiner catches up, and how much it gets at once at most.
+const BURST_BYTES_PER_MS: u64 = 16_384;
+const BURST_BYTES_MAX: u64 = 65_536;
+/// How much faster than live the pictures before the join point are dated.
+const SQUEEZE: u64 = 64;
+/// First sequence numbers: far from 0, so that nothing underflows, and from the wrap.
+const SEQUENCE_FIRST: u64 = 1_000;
+const RTP_HEADER_BYTES: usize = 12;
+/// SRTP indexes have 48 bits.
+const INDEX_BITS: u32 = 48;
+/// Packets sent again for one RTCP compound.
+const RESENDS_PER_COMPOUND_MAX: usize = 256;
+
+record! {
+    /// One medium as this viewer gets it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct OutTrack {
+        pub codec: Codec,
+        pub ssrc: u32,
+        pub rtx_ssrc: Option<u32>,
+        pub pt: u8,
+        pub rtx_pt: Option<u8>,
+        pub started: bool,
+        pub behind: bool,
+        /// Stream index of our SRTP index 0.
+        pub base: u64,
+        /// Lowest stream index that this viewer is given.
+        pub first: u64,
+        /// Next stream index in order.
+        pub cursor: u64,
+        /// Indexes before this one have squeezed timestamps.
+        pub join: u64,
+        pub join_ts: u64,
+        /// SRTP index of the next retransmission.
+        pub rtx_next: u64,
+        pub packets: u32,
+        pub octets: u32,
+        /// Cumulative loss as the viewer last reported it.
+        pub lost: u32,
+    }
+}
+
+record! {
+    /// A viewer's record.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ViewerRec {
+        pub link: LinkRec,
+        pub tracks: Vec<OutTrack>,
+        pub next_report_ns: u64,
+    }
+}
+
+/// What a viewer's RTCP wants of others.
+#[derive(Default)]
+pub struct Wishes {
+    pub keyframe: bool,
+    pub goodbye: bool,
+    pub authentic: bool,
+}
+
+/// What has been done for a viewer.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    pub bytes: u64,
+    pub packets: u64,
+    pub rtx: u64,
+    pub nacks: u64,
+    pub plis: u64,
+}
+
+/// A connected viewer.
+pub struct Viewer {
+    pub link: Link,
+    srtp: Srtp,
+    tracks: Vec<OutTrack>,
+    next_report_ns: u64,
+    burst_ns: u64,
+    resends: Resends,
+    /// The stream's codec is not the negotiated one any more.
+    pub mismatch: Option<Codec>,
+    pub counts: Counts,
+}
+
+impl OutTrack {
+    /// A track that has not started.
+    pub fn new(codec: Codec, pt: u8, ssrc: u32) -> Self {
+        OutTrack {
+            codec,
+            ssrc,
+            rtx_ssrc: None,
+            pt,
+            rtx_pt: None,
+            started: false,
+            behind: false,
+            base: 0,
+            first: 0,
+            cursor: 0,
+            join: 0,
+            join_ts: 0,
+            rtx_next: SEQUENCE_FIRST,
+            packets: 0,
+            octets: 0,
+            lost: 0,
+        }
+    }
+
+    fn start(&mut self, first: u64, join: u64, join_ts: u64) {
+        let sequence = SEQUENCE_FIRST + u64::from(self.ssrc % 16_384);
+        self.base = first.saturating_sub(sequence);
+        self.first = first;
+        self.cursor = first;
+        self.join = join;
+        self.join_ts = join_ts;
+        self.behind = first < join;
+        self.started = true;
+    }
+
+    /// The RTP timestamp of a packet: the same whenever it is asked for.
+    fn timestamp(&self, packet: &Packet) -> u32 {
+        let ts = if packet.index < self.join {
+            let before = self.join_ts.saturating_sub(packet.ts);
+            self.join_ts.saturating_sub(before / SQUEEZE)
+        } else {
+            packet.ts
+        };
+        self.offset(ts)
+    }
+
+    /// Timestamps begin somewhere else for every track (RFC 3550 5.1).
+    fn offset(&self, ts: u64) -> u32 {
+        (ts as u32).wrapping_add(self.ssrc.wrapping_mul(0x9e37_79b9))
+    }
+
+    /// Writes the packet as it stands for this track, `again` as RFC 4588 retransmission.
+    fn emit(&mut self, packet: &Packet, again: bool, to: &RawAddr, srtp: &Srtp, port: &mut Port) {
+        let index = packet.index.wrapping_sub(self.base);
+        if index >> INDEX_BITS != 0 {
+            return;
+        }
+        let (ssrc, pt, srtp_index, osn_bytes) = match (again, self.rtx_ssrc, self.rtx_pt) {
+            (true, Some(ssrc), Some(pt)) => {
+                self.rtx_next += 1;
+                (ssrc, pt, self.rtx_next - 1, 2)
+            }
+            _ => (self.ssrc, self.pt, index, 0),
+        };
+        let body = RTP_HEADER_BYTES + osn_bytes;
+        let clear = body + packet.payload.len();
+        let b = port.push(to, clear + srtp.tag_len());
+        b[0] = 0x80;
+        b[1] = pt | if packet.marker { 0x80 } else { 0 };
+        b[2..4].copy_from_slice(&(srtp_index as u16).to_be_bytes());
+        b[4..8].copy_from_slice(&self.timestamp(packet).to_be_bytes());
+        b[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        if osn_bytes > 0 {
+            b[RTP_HEADER_BYTES..body].copy_from_slice(&(index as u16).to_be_bytes());
+        }
+        b[body..clear].copy_from_slice(&packet.payload);
+        srtp.seal(b, RTP_HEADER_BYTES, ssrc, srtp_index);
+    }
+
+    fn count(&mut self, packet: &Packet) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+    }
+
+    /// Stream index of a sequence number that this viewer has been sent; None: it has not.
+    fn index_of(&self, sequence: u16) -> Option<u64> {
+        let newest = self.cursor.checked_sub(self.base + 1)?;
+        let back = (newest as u16).wrapping_sub(sequence);
+        let index = self.base + newest.checked_sub(u64::from(back))?;
+        (self.started && back < 1 << 15 && index >= self.first).then_some(index)
+    }
+}
+
+impl Viewer {
+    pub fn new(rec: ViewerRec, v6_socket: bool) -> Self {
+        Viewer {
+            srtp: Srtp::new(&rec.link.keys, Way::Out),
+            link: Link::new(rec.link, v6_socket),
+            tracks: rec.tracks,
+            next_report_ns: rec.next_report_ns,
+            burst_ns: 0,
+            resends: Resends::default(),
+            mismatch: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The record as of now.
+    pub fn record(&self) -> ViewerRec {
+        ViewerRec {
+            link: self.link.rec.clone(),
+            tracks: self.tracks.clone(),
+            next_report_ns: self.next_report_ns,
+        }
+    }
+
+    /// Loss as the viewer reports it.
+    pub fn lost(&self) -> u64 {
+        self.tracks.iter().map(|t| u64::from(t.lost)).sum()
+    }
+
+    /// Whether the viewer is still catching up.
+    pub fn behind(&self) -> bool {
+        self.tracks.iter().any(|t| t.behind)
+    }
+
+    /// Starts every track the logs have something for. True: a key frame is wanted.
+    pub fn start(&mut self, logs: &[Log; 2], now: u64) -> bool {
+        let mut wanted = false;
+        for track in self.tracks.iter_mut().filter(|t| !t.started) {
+            let video = track.codec.is_video();
+            let log = &logs[usize::from(video)];
+            let end = log.end();
+            let matches = |index: u64| log.get(index).is_some_and(|p| p.codec == track.codec);
+            let group = log.group_start().filter(|start| video && matches(*start));
+            match (end, group) {
+                (Some(end), Some(start)) => {
+                    track.start(start, end, log.top_ts());
+                    self.burst_ns = now.saturating_sub(1_000_000);
+                }
+                (Some(end), None) => track.start(end, end, log.top_ts()),
+                (None, _) => {}
+            }
+            wanted |= video && group.is_none();
+        }
+        wanted
+    }
+
+    /// Live packets of one medium, each of which the stream lets through once.
+    pub fn forward(&mut self, packets: &[Packet], medium: usize, port: &mut Port) {
+        let video = medium == 1;
+        let Some(track) = self.tracks.iter_mut().find(|t| t.codec.is_video() == video) else {
+            return;
+        };
+        for packet in packets.iter().filter(|p| p.is_video() == video) {
+            if packet.codec != track.codec {
+                self.mismatch = Some(packet.codec);
+                continue;
+            }
+            if !track.started {
+                track.start(packet.index, packet.index, packet.ts);
+            }
+            let late = packet.index < track.cursor;
+            if packet.index < track.first || (track.behind && !late) {
+                continue;
+            }
+            if track.packets == 0 {
+                self.next_report_ns = 0;
+            }
+            track.emit(packet, false, &self.link.raw, &self.srtp, port);
+            track.count(packet);
+            self.counts.packets += 1;
+            self.counts.bytes += packet.payload.len() as u64;
+            if !late {
+                track.cursor = packet.index + 1;
+            }
+        }
+    }
+
+    /// Gives a viewer that is behind what it may have by now. False: it has caught up.
+    pub fn catch_up(&mut self, log: &Log, now: u64, port: &mut Port) -> bool {
+        let elapsed = now.saturating_sub(self.burst_ns);
+        let mut allowed = (elapsed * BURST_BYTES_PER_MS / 1_000_000).min(BURST_BYTES_MAX);
+        if allowed == 0 {
+            return true;
+        }
+        self.burst_ns = now;
+        let Some(track) = self.tracks.iter_mut().find(|t| t.behind) else {
+            return false;
+        };
+        let end = log.end().unwrap_or(track.cursor);
+        track.cursor = track.cursor.max(log.first());
+        while track.cursor < end && allowed > 0 {
+            if let Some(packet) = log.get(track.cursor).filter(|p| p.codec == track.codec) {
+                if track.packets == 0 {
+                    self.next_report_ns = 0;
+                }
+                track.emit(packet, false, &self.link.raw, &self.srtp, port);
+                track.count(packet);
+                self.counts.packets += 1;
+                self.counts.bytes += packet.payload.len() as u64;
+                allowed = allowed.saturating_sub(packet.payload.len() as u64);
+            }
+            track.cursor += 1;
+        }
+        track.behind = track.cursor < end;
+        track.behind
+    }
+
+    /// Reads a compound; answers NACKs from the logs.
+    pub fn rtcp(
+        &mut self,
+        packet: &mut [u8],
+        logs: &[Log; 2],
+        now: u64,
+        port: &mut Port,
+    ) -> Wishes {
+        let mut wishes = Wishes::default();
+        let Some(clear) = self.link.open_rtcp(packet, now) else {
+            return wishes;
+        };
+        wishes.authentic = true;
+        let mut budget = RESENDS_PER_COMPOUND_MAX;
+        for part in rtcp::parts(clear) {
+            match (part.kind, part.count) {
+                (rtcp::PSFB, rtcp::PLI | rtcp::FIR) => {
+                    wishes.keyframe = true;
+                    self.counts.plis += 1;
+                }
+                (rtcp::RTPFB, rtcp::NACK) if part.bytes.len() >= 12 => {
+                    self.counts.nacks += 1;
+                    let media = be32(part.bytes, 8);
+                    let Some(at) = self.tracks.iter().position(|t| t.ssrc == media) else {
+                        continue;
+                    };
+                    let asked = feedback::nacked(part.bytes).take(budget);
+                    budget -= asked.fold(0, |n, sequence| {
+                        self.resend(at, sequence, logs, now, port);
+                        n + 1
+                    });
+                }
+                (rtcp::BYE, _) => wishes.goodbye = true,
+                (rtcp::SR | rtcp::RR, _) => {
+                    for block in rtcp::read_reports(&part) {
+                        if let Some(t) = self.tracks.iter_mut().find(|t| t.ssrc == block.ssrc) {
+                            t.lost = block.lost.max(0) as u32;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        wishes
+    }
+
+    fn resend(&mut self, at: usize, sequence: u16, logs: &[Log; 2], now: u64, port: &mut Port) {
+        let track = &mut self.tracks[at];
+        let Some(index) = track.index_of(sequence) else {
+            return;
+        };
+        let medium = usize::from(track.codec.is_video());
+        let Some(packet) = logs[medium].get(index).filter(|p| p.codec == track.codec) else {
+            return;
+        };
+        if self.resends.allow(medium, index, now) {
+            track.emit(packet, true, &self.link.raw, &self.srtp, port);
+            self.counts.rtx += 1;
+        }
+    }
+
+    /// Sender reports, when they are due. `unix_ns`: our time now.
+    pub fn tick(&mut self, now: u64, unix_ns: i64, clocks: &[Option<Mapping>; 2], port: &mut Port) {
+        if now < self.next_report_ns {
+            return;
+        }
+        let mut compound = vec![];
+        for track in self.tracks.iter().filter(|t| t.packets > 0) {
+            let Some(clock) = clocks[usize::from(track.codec.is_video())] else {
+                continue;
+            };
+            let info = rtcp::SenderInfo {
+                ssrc: track.ssrc,
+                ntp: rtcp::ntp_from_unix_ns(unix_ns),
+                rtp: track.offset(clock.ts_at(unix_ns)),
+                packets: track.packets,
+                octets: track.octets,
+            };
+            rtcp::sender_report(&mut compound, &info);
+        }
+        if !compound.is_empty() {
+            self.next_report_ns = now + REPORT_EVERY_NS;
+            self.link.send_rtcp(&compound, port);
+        }
+    }
+
+    /// Says goodbye.
+    pub fn bye(&mut self, port: &mut Port) {
+        let ssrcs: Vec<u32> = self.tracks.iter().map(|t| t.ssrc).collect();
+        let mut compound = vec![];
+        rtcp::receiver_report(&mut compound, self.link.rec.ssrc, &[]);
+        rtcp::bye(&mut compound, &ssrcs);
+        self.link.send_rtcp(&compound, port);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! What a datagram is (RFC 7983), whose it is, and what it changes.
+
+use super::commands::EARLY_NS;
+use super::{survives, Early, Worker};
+use crate::handshake::{Flow, Step};
+use crate::net::RawAddr;
+use crate::source::Heard;
+use crate::stun;
+
+/// Binding requests of unknown sessions that are kept for a moment.
+const EARLY_MAX: usize = 64;
+
+impl Worker {
+    pub(super) fn datagram(&mut self, bytes: &mut [u8], from: RawAddr, now: u64) {
+        self.stats.bytes_in += bytes.len() as u64;
+        let Some(&kind) = bytes.first() else {
+            return;
+        };
+        if kind < 4 {
+            return self.binding_request(bytes, from, now);
+        }
+        let Some(slot) = self.peers.find_addr(from.addr()) else {
+            self.stats.dropped_in += 1;
+            return;
+        };
+        let handled = survives(|| match kind {
+            20..=63 => self.dtls(slot, bytes, now),
+            128..=191 if bytes.len() >= 8 && (192..=223).contains(&bytes[1]) => {
+                self.rtcp(slot, bytes, now);
+            }
+            128..=191 => self.rtp(slot, bytes, now),
+            _ => self.stats.dropped_in += 1,
+        });
+        if handled.is_none() {
+            self.panicked(slot);
+        }
+    }
+
+    fn binding_request(&mut self, bytes: &[u8], from: RawAddr, now: u64) {
+        let Some(ufrag) = stun::ufrag(bytes) else {
+            self.stats.dropped_in += 1;
+            return;
+        };
+        let Some(slot) = self.peers.find_ufrag(ufrag) else {
+            self.keep_early(bytes, from, now);
+            return;
+        };
+        self.stats.stun_in += 1;
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let first = peer.addr.is_none();
+        let port = &mut self.port;
+        let Some(new_addr) = survives(|| peer.stun(bytes, &from, now, port)) else {
+            return self.panicked(slot);
+        };
+        match new_addr {
+            None => self.stats.dropped_in += 1,
+            Some(new) => {
+                if new || self.peers.find_addr(from.addr()) != Some(slot) {
+                    self.peers.claim(from.addr(), slot);
+                }
+                if first {
+                    self.drive(slot, now); // where we start DTLS, now we know whereto
+                }
+            }
+        }
+    }
+
+    fn keep_early(&mut self, bytes: &[u8], from: RawAddr, now: u64) {
+        while self.early.front().is_some_and(|e| now - e.at_ns > EARLY_NS) {
+            self.early.pop_front();
+        }
+        if self.early.len() < EARLY_MAX {
+            self.early.push_back(Early {
+                at_ns: now,
+                from,
+                bytes: bytes.to_vec(),
+            });
+        } else {
+            self.stats.dropped_in += 1;
+        }
+    }
+
+    fn drive(&mut self, slot: usize, now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let port = &mut self.port;
+        match survives(|| peer.drive(now, port)) {
+            Some(step) => self.stepped(slot, step, now),
+            None => self.panicked(slot),
+        }
+    }
+
+    fn dtls(&mut self, slot: usize, bytes: &[u8], now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let step = peer.dtls(bytes, now, &mut self.port);
+        self.stepped(slot, step, now);
+    }
+
+    /// What follows from a step of the handshake.
+    pub(super) fn stepped(&mut self, slot: usize, step: Step, now: u64) {
+        match step {
+            Step::Pending => {}
+            Step::Over(reason) => self.close(slot, &reason),
+            Step::Connected => {
+                let Some(peer) = self.peers.get(slot) else {
+                    return;
+                };
+                let (id, name) = (peer.id, peer.stream.name.clone());
+                let publisher = peer.publisher;
+                self.shared
+                    .outbox
+                    .event(id, &name, "connected", String::new());
+                if !publisher {
+                    self.watch(slot, now);
+                }
+            }
+        }
+    }
+
+    fn rtcp(&mut self, slot: usize, bytes: &mut [u8], now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let stream = peer.stream.id;
+        match &mut peer.flow {
+            Flow::Opening => self.stats.dropped_in += 1,
+            Flow::Source(source) => {
+                let heard = source.rtcp(bytes, now);
+                self.publisher_said(slot, stream, &heard, now);
+            }
+            Flow::View(viewer) => {
+                let Some(local) = self.streams.get(&stream) else {
+                    return;
+                };
+                let before = viewer.counts.rtx;
+                let wishes = viewer.rtcp(bytes, &local.logs, now, &mut self.port);
+                self.stats.rtx_out += viewer.counts.rtx - before;
+                if !wishes.authentic {
+                    self.stats.dropped_in += 1;
+                    return;
+                }
+                peer.settled();
+                if wishes.keyframe {
+                    self.ask_keyframe(stream, now);
+                }
+                if wishes.goodbye {
+                    self.close(slot, "peer said goodbye");
+                }
+            }
+        }
+    }
+
+    fn publisher_said(&mut self, slot: usize, stream: u64, heard: &Heard, now: u64) {
+        let unix_ns = self.shared.unix_ns(now);
+        if let Some(hearth) = self.hearth(stream).filter(|h| h.source == Some(slot)) {
+            for (medium, info) in &heard.reports {
+                hearth.home.report(*medium, info, unix_ns);
+            }
+        }
+        if heard.goodbye {
+            self.close(slot, "peer said goodbye");
+        }
+    }
+
+    fn rtp(&mut self, slot: usize, bytes: &mut [u8], now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let (session, info) = (peer.id, peer.stream.clone());
+        let Flow::Source(source) = &mut peer.flow else {
+            self.stats.dropped_in += 1;
+            return;
+        };
+        let Some(arrival) = source.rtp(bytes, now) else {
+            self.stats.dropped_in += 1;
+            return;
+        };
+        peer.settled();
+        let codec = arrival.codec;
+        if !self.is_on_air(slot, session, info.id) {
+            return;
+        }
+        let unix_ns = self.shared.unix_ns(now);
+        let Some(hearth) = self.hearth(info.id) else {
+            return;
+        };
+        let news = hearth.home.codecs[usize::from(codec.is_video())] != Some(codec);
+        let Some(packet) = hearth.home.place(session, &arrival, now, unix_ns) else {
+            return;
+        };
+        let (marker, seen) = (packet.marker && packet.is_video(), hearth.home.codecs);
+        hearth.pending.push(packet);
+        if hearth.pending.len() == 1 {
+            self.pending.push(info.id);
+        }
+        let since = self.pending_since.get_or_insert(now);
+        if marker {
+            *since = 0; // a frame is complete: do not hold it
+        }
+        if news {
+            self.on_air(slot, &seen);
+        }
+    }
+
+    /// Whether this publisher's packets count; the newest session takes the stream over.
+    fn is_on_air(&mut self, slot: usize, session: u64, stream: u64) -> bool {
+        let Some(hearth) = self.hearth(stream) else {
+            return false;
+        };
+        if hearth.source == Some(slot) {
+            return true;
+        }
+        if hearth
+            .home
+            .publisher
+            .is_some_and(|current| current > session)
+        {
+            return false;
+        }
+        let replaced = hearth.source;
+        hearth.source = Some(slot);
+        hearth.home.take_over(session);
+        if let Some(tap) = &mut hearth.tap {
+            tap.restart();
+        }
+        if let Some(old) = replaced {
+            if let Some(peer) = self.peers.get_mut(old) {
+                peer.bye(&mut self.port);
+            }
+            self.close(old, "replaced");
+        }
+        true
+    }
+
+    /// The media on air have changed: viewers to come and the caller are told.
+    fn on_air(&mut self, slot: usize, seen: &[Option<crate::sdp::Codec>; 2]) {
+        let Some(peer) = self.peers.get(slot) else {
+            return;
+        };
+        let live = peer.live(seen);
+        let detail = super::report::tracks_json(&live);
+        if peer.stream.set_live(peer.id, live) {
+            self.shared
+                .outbox
+                .event(peer.id, &peer.stream.name, "tracks", detail);
+        }
+    }
+}
