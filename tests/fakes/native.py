@@ -103,5 +103,14 @@ def unit(session: int, *, stream: str = "s", video: bool = True, at_ms: int = 0)
     """A unit without content."""
     rate = 90 if video else 48
     return Unit(
-        stream, session, video, at_ms * 1_000_000, at_ms * rate, video, False, b"x", b"", ()
+        stream=stream,
+        session=session,
+        video=video,
+        at_ns=at_ms * 1_000_000,
+        timestamp=at_ms * rate,
+        keyframe=video,
+        lost=False,
+        data=b"x",
+        sps=b"",
+        pps=(),
     )

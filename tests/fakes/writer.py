@@ -22,23 +22,23 @@ class FakeWriter:
     hungry: bool = False
     error: Exception | None = None
 
-    def push(self, units: Sequence[UnitLike], now_unix: float) -> bool:
+    def push(self, units: Sequence[UnitLike], now_unix: float) -> bool:  # noqa: ARG002  the writer's signature
         self._maybe_fail()
         self.pushed.extend(units)
         return True
 
-    def wants_keyframe(self, now: float) -> bool:
+    def wants_keyframe(self, now: float) -> bool:  # noqa: ARG002  the same
         hungry, self.hungry = self.hungry, False
         return hungry
 
-    def publisher_lost(self, now: float) -> None:
+    def publisher_lost(self, now: float) -> None:  # noqa: ARG002  the same
         self._maybe_fail()
         self.calls.append("lost")
 
-    def demand_aac(self, now: float) -> None:
+    def demand_aac(self, now: float) -> None:  # noqa: ARG002  the same
         self.calls.append("aac")
 
-    def tick(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:  # noqa: ARG002  the same
         self._maybe_fail()
         return False
 

@@ -47,12 +47,12 @@ class Worker:
     def __init__(self) -> None:
         media, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.media_socket = media
-        self.socket.setblocking(False)
+        self.socket.setblocking(False)  # noqa: FBT003  its only parameter
         self.requests: list[EdgeMessage] = []
         self.greetings = 0
         self.link = EdgeLink(media, boot="media-1", handle=self._handle, greeted=self._greeted)
 
-    def _handle(self, link: EdgeLink, message: EdgeMessage) -> None:
+    def _handle(self, _link: EdgeLink, message: EdgeMessage) -> None:
         self.requests.append(message)
 
     def _greeted(self, link: EdgeLink) -> None:
@@ -78,7 +78,7 @@ class Worker:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110  polls with a deadline
             await asyncio.sleep(0.001)
 
 

@@ -39,7 +39,7 @@ def sfu() -> Iterator[FakeSfu]:
 
 async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110  polls with a deadline
             await asyncio.sleep(0.001)
 
 
@@ -75,7 +75,7 @@ async def test_native_refusals_become_ours(sfu: FakeSfu, monkeypatch: pytest.Mon
         with pytest.raises(errors.NoCommonCodec):
             await plane.play("s", "strange")
 
-        def full(stream: str, offer: str) -> Answer:
+        def full(_stream: str, _offer: str) -> Answer:
             raise Overloaded("5000 sessions")
 
         monkeypatch.setattr(sfu, "publish", full)
