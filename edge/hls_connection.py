@@ -67,6 +67,7 @@ class HlsConnection(Client, asyncio.Protocol):
         "_partial",
         "_remote",
         "_transport",
+        "_unsent",
     )
 
     def __init__(self, around: Surroundings, door: Door) -> None:
@@ -86,6 +87,8 @@ class HlsConnection(Client, asyncio.Protocol):
         self._partial = False
         """Part of a head has come, and its deadline is set."""
         self._remote = ""
+        self._unsent = 0
+        """Unsent bytes when they were last looked at."""
 
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Goes on with a connection whose first bytes somebody else has read."""
@@ -137,7 +140,13 @@ class HlsConnection(Client, asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._ending or self._full:
+        unsent = transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            # It takes its bytes slowly, but it takes them.
+            self._unsent = unsent
+            due = self._around.loop.time() + self._around.settings.stalled_seconds
+            self._around.wheel.set(self, due)
+        elif unsent or self._ending:
             transport.abort()
         elif self.waits_for is not None:
             self._around.server.overdue(self)
