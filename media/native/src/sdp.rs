@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 mod answer;
 mod formats;
 mod h264;
-mod parse;
+pub(crate) mod parse;
 
 pub use answer::{answer_publisher, answer_viewer};
 
