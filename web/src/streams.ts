@@ -9,7 +9,6 @@ export interface StreamInfo {
   stream: string;
   state: "live" | "waiting" | "gone";
   since_unix: number;
-  publisher: string;
   video: string;
   audio: string;
   width: number;

@@ -10,6 +10,9 @@ const REQUESTS_MAX = 12;
 /** Good enough: half-width of what is still possible, in milliseconds. */
 const UNCERTAINTY_MS_GOAL = 8;
 
+/** Between two answers that carry exact times, in milliseconds. */
+const EXACT_PAUSE_MS = 100;
+
 /** What is known of `server - browser`, in milliseconds: it lies in [lowMs, highMs]. */
 export interface Bounds {
   lowMs: number;
@@ -82,23 +85,25 @@ export class ServerClock {
 
   private async ask(): Promise<void> {
     let roundTripMs = 0;
+    let exactly = false;
     for (let n = 0; n < REQUESTS_MAX && this.uncertaintyMs > UNCERTAINTY_MS_GOAL; n++) {
-      await this.wait(nextAskMs(this.bounds, Date.now(), roundTripMs) - Date.now());
+      const ask = exactly
+        ? Date.now() + EXACT_PAUSE_MS
+        : nextAskMs(this.bounds, Date.now(), roundTripMs);
+      await this.wait(ask - Date.now());
       try {
         const sentMs = Date.now();
         const response = await fetch(this.url, {
-          method: "HEAD",
           cache: "no-store",
           headers: this.headers(),
         });
         const receivedMs = Date.now();
         roundTripMs = receivedMs - sentMs;
         const exact = Number(response.headers.get("x-server-time") ?? "NaN");
-        const dateMs = Number.isFinite(exact)
-          ? exact
-          : Date.parse(response.headers.get("date") ?? "");
+        exactly = Number.isFinite(exact) && exact > 0;
+        const dateMs = exactly ? exact : Date.parse(response.headers.get("date") ?? "");
         if (Number.isNaN(dateMs)) return;
-        const resolutionMs = Number.isFinite(exact) ? 0 : 1000;
+        const resolutionMs = exactly ? 0 : 1000;
         this.bounds = narrow(this.bounds, { sentMs, receivedMs, dateMs, resolutionMs });
       } catch {
         await this.wait(500);

@@ -22,6 +22,8 @@ export type PlayerState =
 const SAMPLE_MS = 400;
 /** Playing for so long means that the next fault is a new one, in milliseconds. */
 const SETTLED_MS = 4000;
+/** Between two questions whether an absent stream is there, unless the server says, in seconds. */
+const ABSENT_SECONDS = 1;
 /** Statuses that trying again does not change. */
 const LASTING = new Set([400, 401, 403, 406, 415]);
 
@@ -123,7 +125,8 @@ export abstract class LivePlayer extends EventTarget {
     const absent = error.status === 404 || error.status === 409;
     this.become(absent ? "waiting" : "retrying", error.message);
     window.clearTimeout(this.timer);
-    const pause = this.backoff.nextMs(error.retryAfterSeconds);
+    const floor = error.retryAfterSeconds ?? (absent ? ABSENT_SECONDS : undefined);
+    const pause = this.backoff.nextMs(floor);
     this.timer = window.setTimeout(() => void this.connect(), pause);
   }
 

@@ -65,7 +65,7 @@ function render(): void {
   if (!guide.hidden && guide.childElementCount === 0) {
     guide.append(h("h2", {}, "Put something on air"), publishGuide());
   }
-  guide.classList.toggle("first", live === 0);
+  guide.classList.toggle("first", present.length === 0);
 }
 
 /** Chooses what plays on top; what plays is not exchanged while it is there. */

@@ -42,8 +42,6 @@ let publisher: Publisher | undefined;
 /** Which request for devices is the newest: an older one that comes late is thrown away. */
 const newest = { picture: 0, sound: 0 };
 
-void begin();
-
 async function begin(): Promise<void> {
   byId("preview").append(preview, blank, tally);
   key.value = getKey();
@@ -92,7 +90,9 @@ function wishes(): Wishes {
   };
 }
 
-const bitsPerSecond = (): number => Number(bitrate.value) * 1000;
+function bitsPerSecond(): number {
+  return Number(bitrate.value) * 1000;
+}
 
 function showRate(): void {
   setText(byId("bitrate-shown"), bitRate(bitsPerSecond()));
@@ -284,3 +284,5 @@ function showAfter(): void {
   byId("figures").replaceChildren();
   showFigures();
 }
+
+void begin();

@@ -44,7 +44,7 @@ export class Stage extends EventTarget {
 
   private readonly screen = h("div", { class: "screen" });
   private readonly play = iconButton("pause", "Pause (space)", () => this.togglePlay());
-  private readonly sound = iconButton("muted", "Sound on (m)", () => this.toggleMute());
+  private readonly sound = iconButton("muted", "Unmute (m)", () => this.toggleMute());
   private readonly volume: HTMLInputElement;
   private readonly unmute: HTMLButtonElement;
   private muted: boolean;
@@ -68,7 +68,7 @@ export class Stage extends EventTarget {
       "button",
       { type: "button", class: "button unmute", on: { click: () => this.toggleMute() } },
       icon("muted"),
-      "Sound on",
+      "Unmute",
     );
     this.element = h("div", { class: "stage" }, this.screen, this.unmute);
     if (options.controls !== false) this.element.append(this.bar());
@@ -203,7 +203,7 @@ export class Stage extends EventTarget {
 
   private face(): void {
     this.unmute.hidden = !this.muted;
-    reface(this.sound, this.muted ? "muted" : "sound", this.muted ? "Sound on (m)" : "Mute (m)");
+    reface(this.sound, this.muted ? "muted" : "sound", this.muted ? "Unmute (m)" : "Mute (m)");
   }
 
   toggleFull(): void {
