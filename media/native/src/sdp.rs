@@ -11,6 +11,8 @@ mod answer;
 mod formats;
 mod h264;
 pub(crate) mod parse;
+mod text;
+mod transport;
 
 pub use answer::{answer_publisher, answer_viewer};
 

@@ -2,6 +2,8 @@
 //!
 //! Knows the grammar (RFC 8866) and the attributes we use; decides nothing about what we accept.
 
+use super::transport::transport_attribute;
+pub use super::transport::{Setup, Transport};
 use super::SdpFault;
 
 /// Longest description that is read, in bytes.
@@ -16,15 +18,6 @@ pub const SECTION_LINES_MAX: usize = 512;
 pub const FORMATS_MAX: usize = 128;
 /// Longest a=mid, in bytes.
 pub const MID_BYTES_MAX: usize = 64;
-
-/// Which end starts the DTLS handshake, as the offer puts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setup {
-    ActPass,
-    Active,
-    Passive,
-    HoldConn,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -42,16 +35,6 @@ impl Direction {
     pub fn receives(self) -> bool {
         matches!(self, Direction::SendRecv | Direction::RecvOnly)
     }
-}
-
-/// The transport's attributes of the session or of one section.
-#[derive(Clone, Debug, Default)]
-pub struct Transport<'a> {
-    pub ufrag: Option<&'a str>,
-    pub pwd: Option<&'a str>,
-    /// The hash of the peer's certificate: SHA-256 when several are given.
-    pub fingerprint: Option<Vec<u8>>,
-    pub setup: Option<Setup>,
 }
 
 /// a=rtpmap.
@@ -152,7 +135,7 @@ pub fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
 
 // -- details ------------------------------------------------------------------------------
 
-fn malformed(line: usize, reason: &str) -> SdpFault {
+pub(super) fn malformed(line: usize, reason: &str) -> SdpFault {
     SdpFault::Malformed(format!("line {line}: {reason}"))
 }
 
@@ -329,77 +312,4 @@ fn rtpmap(value: &str) -> Option<RtpMap<'_>> {
         encoding,
         clock_hz: parts.next()?.parse().ok()?,
     })
-}
-
-fn transport_attribute<'a>(
-    transport: &mut Transport<'a>,
-    number: usize,
-    (name, value): (&str, &'a str),
-) -> Result<(), SdpFault> {
-    let wrong = |reason: &str| malformed(number, &format!("a={name}: {reason}"));
-    let is_ice = |v: &str| {
-        v.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-    };
-    match name {
-        // Some stacks write '-' or '_' here; STUN carries any text, so take what is harmless.
-        "ice-ufrag" => {
-            let text = value.replace(['-', '_', '=', '.'], "");
-            if !is_ice(&text) || !(4..=256).contains(&value.len()) {
-                return Err(wrong("not 4 to 256 letters, digits, + or /"));
-            }
-            transport.ufrag = Some(value);
-        }
-        "ice-pwd" => {
-            let text = value.replace(['-', '_', '=', '.'], "");
-            if !is_ice(&text) || !(22..=256).contains(&value.len()) {
-                return Err(wrong("not 22 to 256 letters, digits, + or /"));
-            }
-            transport.pwd = Some(value);
-        }
-        "setup" => {
-            transport.setup = Some(match value.trim() {
-                "actpass" => Setup::ActPass,
-                "active" => Setup::Active,
-                "passive" => Setup::Passive,
-                "holdconn" => Setup::HoldConn,
-                _ => return Err(wrong("not actpass, active or passive")),
-            });
-        }
-        "fingerprint" => {
-            if let Some(hash) = fingerprint(value).map_err(|reason| wrong(&reason))? {
-                let have = transport.fingerprint.as_ref().map_or(usize::MAX, Vec::len);
-                if hash.len() < have {
-                    transport.fingerprint = Some(hash);
-                }
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-/// The bytes of a fingerprint; None for a hash we do not know.
-fn fingerprint(value: &str) -> Result<Option<Vec<u8>>, String> {
-    let (hash, digits) = value.trim().split_once(' ').ok_or("not \"hash AA:BB:…\"")?;
-    let length = match hash.to_ascii_lowercase().as_str() {
-        "sha-256" => 32,
-        "sha-384" => 48,
-        "sha-512" => 64,
-        _ => return Ok(None),
-    };
-    let byte = |pair: &str| {
-        (pair.len() == 2)
-            .then(|| u8::from_str_radix(pair, 16).ok())
-            .flatten()
-    };
-    let bytes: Option<Vec<u8>> = digits.trim().split(':').map(byte).collect();
-    let bytes = bytes.ok_or("not pairs of hexadecimal digits with colons between")?;
-    if bytes.len() == length {
-        return Ok(Some(bytes));
-    }
-    Err(format!(
-        "{hash} has {length} bytes, here are {}",
-        bytes.len()
-    ))
 }
