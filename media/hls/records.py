@@ -1,0 +1,125 @@
+"""The lines of a stream's journal, and how they are written and read.
+
+A journal is append-only text, one JSON array a line, in `hls/<stream>/journal`. Its first line is a
+`Head`. A line without its newline was not finished and does not count. `Part` says all that a reader
+must know of one part; the bytes lie at `offset` in the segment's file and were written before it.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+FORMAT = 1
+"""The first number in every head; a journal of another format is not continued."""
+
+RENDITIONS = ("v", "a", "c")
+"""H.264, Opus, AAC: the folders of a stream and the names in its records."""
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, tag="h"):
+    """What holds for the stream's whole life. Times in milliseconds unless named otherwise."""
+
+    format: int
+    stream: str
+    target_seconds: int
+    part_target_ms: int
+    segment_ms: int
+    window_seconds: int
+    origin_ns: int
+    """Unix time of tick 0."""
+    msn: int
+    """The stream's first media sequence number."""
+
+
+class Rendition(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """A rendition begins, or begins anew, with segment `msn`."""
+
+    rendition: str
+    timescale: int
+    msn: int
+    discontinuities: int
+    """EXT-X-DISCONTINUITY-SEQUENCE of that segment."""
+
+
+class Init(msgspec.Struct, frozen=True, array_like=True, tag="i"):
+    """`init.<number>.mp4` holds from the next segment on."""
+
+    rendition: str
+    number: int
+    size: int
+    codec: str
+    width: int
+    height: int
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """A part is complete. `start` and `duration` in ticks, `at_ms` unix time of its first sample."""
+
+    rendition: str
+    msn: int
+    index: int
+    start: int
+    duration: int
+    at_ms: int
+    offset: int
+    size: int
+    samples: int
+    independent: bool = False
+    last: bool = False
+    """Ends its segment."""
+    discontinuity: bool = False
+    """The segment that this part opens does not follow on."""
+    gap: bool = False
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """The open segment ends without a further part."""
+
+    rendition: str
+    msn: int
+
+
+class Trim(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    """Segments before `msn` leave the playlist."""
+
+    rendition: str
+    msn: int
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """The rendition is no longer made: nobody asks for it."""
+
+    rendition: str
+
+
+class Over(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+    """The stream has ended: EXT-X-ENDLIST."""
+
+
+Record = Head | Rendition | Init | Part | End | Trim | Stop | Over
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def line(record: Record) -> bytes:
+    """The record's line, newline included."""
+    return _encoder.encode(record) + b"\n"
+
+
+def parse(data: bytes | memoryview) -> tuple[list[Record], int]:
+    """The whole lines at the start of `data`, and how many bytes they take.
+
+    Raises: ValueError when a whole line is no record (the journal is damaged).
+    """
+    whole = bytes(data)
+    end = whole.rfind(b"\n") + 1
+    try:
+        return [_decoder.decode(each) for each in whole[:end].splitlines()], end
+    except msgspec.DecodeError as error:
+        raise ValueError(f"damaged journal: {error}") from error
+
+
+def text(records: Iterable[Record]) -> bytes:
+    """The records' lines."""
+    return b"".join([line(record) for record in records])
