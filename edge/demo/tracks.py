@@ -37,7 +37,7 @@ class Show:
         self.settings = settings
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="demo-encoder")
         self.offset = time.time() - time.monotonic()
-        self.epoch = math.floor(self.now())
+        self.epoch = math.floor(self.now()) - 1
         self.delay_seconds = 0.008
         self.pictures = 0
         self.skipped = 0
@@ -87,6 +87,7 @@ class PictureTrack(MediaStreamTrack):
         self._show = show
         self._rate = settings.frame_rate
         self._pace = Pace(settings.frame_rate)
+        self._wanted = False
         self._picture = MovingPicture(width=settings.width, height=settings.height)
         self._encoder = VideoEncoder(
             width=settings.width,
@@ -95,8 +96,10 @@ class PictureTrack(MediaStreamTrack):
             bit_rate=settings.bit_rate,
             gop_ms=settings.gop_ms,
         )
-        self._wanted = False
         self._given_at = -math.inf
+        # The first picture takes longest: it is made before the show begins, and not shown.
+        self._make(show.epoch * settings.frame_rate)
+        self._wanted = True
 
     def want_keyframe(self) -> None:
         """The next picture becomes a key frame, unless one was given a moment ago."""
