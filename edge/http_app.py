@@ -45,8 +45,12 @@ def make_app(settings: HttpSettings, parts: Sequence[Routed]) -> web.Application
     """The application of these route tables. Nobody has started it yet."""
     app = web.Application(middlewares=[_guard], client_max_size=settings.sdp_bytes_max + 1)
     for part in parts:
+        declared = {(route.method, route.path) for route in part.routes}
         for route in part.routes:
-            app.router.add_route(route.method, route.path, getattr(part, route.handler))
+            handler = getattr(part, route.handler)
+            app.router.add_route(route.method, route.path, handler)
+            if route.method == "GET" and ("HEAD", route.path) not in declared:
+                app.router.add_route("HEAD", route.path, handler)
     app.router.add_route("OPTIONS", "/api/{tail:.*}", _preflight)
     app.on_response_prepare.append(_headers)
     return app

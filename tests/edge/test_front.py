@@ -104,16 +104,22 @@ async def test_an_encoded_prefix_is_served_by_the_same_rules(running: Running) -
 
 
 SMUGGLED = [
-    b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    (
+        b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ),
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\n Transfer-Encoding: chunked\r\n\r\n",
-    b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\n\r\n"
-    b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: xxxxxxxxxxxxxxxxxx\r\n\r\n",
-    b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    (
+        b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\n\r\n"
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: xxxxxxxxxxxxxxxxxx\r\n\r\n"
+    ),
+    (
+        b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ),
     b"GET /livez HTTP/1.1\r\nHost: localhost\nX: GET /metrics HTTP/1.1\r\n\r\n",
 ]
 

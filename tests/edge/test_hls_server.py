@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -27,8 +28,11 @@ def via_aiohttp(data: bytes) -> bytes:
     return b"HEAD /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" + data
 
 
+Ask = Callable[[bytes], Awaitable[tuple[int, dict[str, str], bytes]]]
+
+
 @pytest.fixture(params=["own protocol", "aiohttp"])
-def ask(request: pytest.FixtureRequest, running: Running):  # noqa: ANN201
+def ask(request: pytest.FixtureRequest, running: Running) -> Ask:
     """Asks by either way a request can come in."""
 
     async def send(data: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -40,7 +44,7 @@ def ask(request: pytest.FixtureRequest, running: Running):  # noqa: ANN201
     return send
 
 
-async def test_files_ranges_and_head(running: Running, ask) -> None:  # noqa: ANN001
+async def test_files_ranges_and_head(running: Running, ask: Ask) -> None:
     running.shelf.put("demo", "v/s1.m4s", b"0123456789")
     status, fields, body = await ask(request("demo/v/s1.m4s"))
     assert (status, body) == (200, b"0123456789")
@@ -72,7 +76,7 @@ async def test_files_ranges_and_head(running: Running, ask) -> None:  # noqa: AN
     assert (status, fields["content-length"], body) == (200, "10", b"")
 
 
-async def test_preflight_and_errors(running: Running, ask) -> None:  # noqa: ANN001
+async def test_preflight_and_errors(running: Running, ask: Ask) -> None:
     status, fields, body = await ask(request("demo/v/live.m3u8", method="OPTIONS"))
     assert (status, body) == (204, b"")
     assert "Authorization" in fields["access-control-allow-headers"]
@@ -87,7 +91,7 @@ async def test_preflight_and_errors(running: Running, ask) -> None:  # noqa: ANN
     assert running.shelf.asked == 1
 
 
-async def test_what_does_not_come_is_answered_late(running: Running, ask) -> None:  # noqa: ANN001
+async def test_what_does_not_come_is_answered_late(running: Running, ask: Ask) -> None:
     running.shelf.expect("demo", "v/live.m3u8", query="_HLS_msn=5")
     running.shelf.wait_seconds = 0.3
     status, fields, _ = await ask(request("demo/v/live.m3u8?_HLS_msn=5"))
@@ -95,7 +99,7 @@ async def test_what_does_not_come_is_answered_late(running: Running, ask) -> Non
     assert running.worker.hls.waiting == 0
 
 
-async def test_a_waiting_request_is_released_by_media(running: Running, ask) -> None:  # noqa: ANN001
+async def test_a_waiting_request_is_released_by_media(running: Running, ask: Ask) -> None:
     running.shelf.expect("demo", "v/live.m3u8", query="_HLS_msn=5")
     waiting = asyncio.ensure_future(ask(request("demo/v/live.m3u8?_HLS_msn=5")))
     await eventually(lambda: running.worker.hls.waiting == 1)

@@ -71,7 +71,7 @@ class FakeMedia:
         self._count = 0
 
     async def __aenter__(self) -> Self:
-        self._link.setblocking(False)
+        self._link.settimeout(0)
         asyncio.get_running_loop().add_reader(self._link, self._readable)
         self.say(Hello(self.boot, "media"))
         return self
