@@ -33,6 +33,8 @@ from ops.log import get_logger
 
 REPLIES_MAX: Final = 4_096
 """Replies that may wait for the socket before requests are left unread."""
+QUEUE_MAX: Final = 16_384
+"""Never reached: what was read before the stop is far less than the difference."""
 DRAIN_MESSAGES: Final = 500
 """Messages read at one go before others have their turn."""
 DATAGRAM_BYTES: Final = 262_144
@@ -63,7 +65,7 @@ class EdgeLink:
         self._handle = handle
         self._greeted = greeted
         self._peer = ""
-        self._replies: deque[bytes] = deque()
+        self._replies: deque[bytes] = deque(maxlen=QUEUE_MAX)
         self._news: dict[str, StreamChanged] = {}
         self._wakes: dict[str, None] = {}
         self._ready_due = False

@@ -41,12 +41,17 @@ class WriterInfo(Protocol):
 class Writer(Protocol):
     """What is used of `media.hls.writer.StreamWriter`. Any call but `info` may raise OSError."""
 
+    @property
+    def over(self) -> bool:
+        """Its playlists have ended, or have not begun."""
+        ...
+
     def push(self, units: Sequence[UnitLike], now_unix: float) -> bool: ...
-    def wants_keyframe(self, now: float) -> bool: ...
-    def publisher_lost(self, now: float) -> None: ...
-    def demand_aac(self, now: float) -> None: ...
-    def tick(self, now: float) -> bool: ...
-    def end(self) -> None: ...
+    def wants_keyframe(self, now_unix: float) -> bool: ...
+    def publisher_lost(self, now_unix: float) -> object: ...
+    def demand_aac(self, now_unix: float) -> None: ...
+    def tick(self, now_unix: float) -> bool: ...
+    def end(self) -> object: ...
     def close(self) -> None: ...
     def info(self) -> WriterInfo: ...
 
@@ -133,12 +138,20 @@ class LiveStream:
         """Viewers of both kinds."""
         return self.figures.viewers_webrtc + self.figures.viewers_hls
 
-    def find(self, *, now: float, unix: float) -> None:
-        """A former media process left its playlists: they go on, and wait for the publisher."""
+    def find(self, *, now: float, unix: float) -> bool:
+        """A former media process left its playlists: they go on, and wait for the publisher.
+
+        False when they had ended already. Raises what the writer raises.
+        """
+        writer = self._make_writer(self.name)
+        if writer.over:
+            writer.close()
+            return False
         self._turn(Turn.FOUND, unix)
-        self._writer = self._make_writer(self.name)
-        self._writer.publisher_lost(unix)
+        writer.publisher_lost(unix)
+        self._writer = writer
         self._lost_at = now
+        return True
 
     def media_came(self, session: Session, tracks: Tracks, *, unix: float) -> None:
         """The first media of a publisher; or it turned out to send something else as well."""
@@ -224,6 +237,7 @@ class LiveStream:
         if writer is not None:
             try:
                 writer.end()
+                writer.close()
             except OSError as error:
                 _log.error("playlists without an end", stream=self.name, reason=error.strerror)
 

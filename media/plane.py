@@ -18,7 +18,7 @@ from media.guard import guarded
 T = TypeVar("T")
 
 
-class Sfu(Protocol):
+class _Native(Protocol):
     """What `Plane` uses of `media._native.Sfu`; documented in its stub."""
 
     def publish(self, stream: str, offer: str) -> Answer: ...
@@ -50,7 +50,7 @@ class Plane:
     Owns: the `Sfu`, and a few threads.
     """
 
-    def __init__(self, sfu: Sfu, *, threads: int = 2, waiting_max: int = 256) -> None:
+    def __init__(self, sfu: _Native, *, threads: int = 2, waiting_max: int = 256) -> None:
         self._sfu = sfu
         self._listener: Listener | None = None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="media-signal")
@@ -77,11 +77,11 @@ class Plane:
         await loop.run_in_executor(self._threads, self._sfu.stop)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def publish(self, stream: str, offer: str) -> Answer:
+    async def publish(self, stream: str, *, offer: str) -> Answer:
         """Raises BadOffer, NoCommonCodec, Overloaded (of `media.errors`)."""
         return await self._signal(self._sfu.publish, stream, offer)
 
-    async def play(self, stream: str, offer: str) -> Answer:
+    async def play(self, stream: str, *, offer: str) -> Answer:
         """Raises BadOffer, NoCommonCodec, Overloaded (of `media.errors`)."""
         return await self._signal(self._sfu.play, stream, offer)
 

@@ -95,7 +95,8 @@ class Streams:
         return self._sessions
 
     def find_leftovers(self) -> None:
-        """Takes over the streams that a former process left on disk. **Cost**: reads their journals."""
+        """Takes over the streams that a former process left on disk. Cost: reads their
+        journals."""
         now, unix = self._clock.monotonic(), self._clock.unix()
         for directory in sorted(self._root.iterdir() if self._root.is_dir() else ()):
             name_fits = STREAM_NAME.fullmatch(directory.name)
@@ -103,11 +104,13 @@ class Streams:
                 continue
             stream = self._make(directory.name)
             try:
-                stream.find(now=now, unix=unix)
+                goes_on = stream.find(now=now, unix=unix)
             except (OSError, ValueError, msgspec.MsgspecError) as error:
                 _log.error("leftover cannot be read", stream=directory.name, reason=str(error))
+                goes_on = False
+            if not goes_on:
                 del self._streams[directory.name]
-                shutil.rmtree(directory, ignore_errors=True)
+                self._leftovers[directory.name] = now + self._linger_seconds
 
     async def publish(self, name: str, *, offer: str, grant: Grant) -> tuple[Session, Answer]:
         """A new publisher. Raises Rejected or Unavailable of `media.errors`."""
@@ -123,7 +126,7 @@ class Streams:
         stream.joining += 1
         self._plane.tap(name, on=True)
         try:
-            answer = await self._plane.publish(name, offer)
+            answer = await self._plane.publish(name, offer=offer)
         except BaseException:
             stream.joining -= 1
             self._abandon(stream)
@@ -135,7 +138,7 @@ class Streams:
         stream = self._streams.get(name)
         if stream is None or stream.state is not State.LIVE:
             raise errors.NotLive(f"nobody publishes {name} now")
-        answer = await self._plane.play(name, offer)
+        answer = await self._plane.play(name, offer=offer)
         return self._register(name, answer, grant, publishes=False), answer
 
     def close(self, id: str, *, stream: str = "", reason: str = KICKED) -> None:
@@ -176,6 +179,7 @@ class Streams:
     # -- the plane's listener -------------------------------------------------------------
 
     def handle_event(self, event: Event) -> None:
+        """A session connects, shows its media, ends."""
         session = self._sessions.find_native(event.session)
         if session is None:
             self._early[event.session] = event

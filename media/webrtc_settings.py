@@ -16,7 +16,10 @@ WORKERS_AUTO_MAX: Final = 4
 class WebrtcSettings:
     """WebRTC: where packets come in and go out, and how much of it is allowed."""
 
-    listen: str = setting("0.0.0.0", "Address to bind UDP sockets to; 0.0.0.0 is all.")  # noqa: S104
+    listen: str = setting(
+        "0.0.0.0",  # noqa: S104  behind DTLS, and settings say otherwise where that is too much
+        "Address to bind UDP sockets to; 0.0.0.0 is all, of IPv6 too.",
+    )
     port: int = setting(
         8189, "First UDP port; each worker has its own, counting up.", min=0, max=65_000
     )
@@ -26,8 +29,10 @@ class WebrtcSettings:
     addresses: tuple[str, ...] = setting(
         (), "Addresses to offer besides those found, such as a public one: 192.0.2.1 or with :port."
     )
-    discover: bool = setting(True, "Whether to offer the addresses of this machine's interfaces.")  # noqa: FBT003
-    ipv6: bool = setting(True, "Whether to use IPv6 where the machine has it.")  # noqa: FBT003
+    discover: bool = setting(
+        default=True, help="Whether to offer the addresses of this machine's interfaces."
+    )
+    ipv6: bool = setting(default=True, help="Whether to use IPv6 where the machine has it.")
     takeover: Literal["newest", "refuse"] = setting(
         "newest", "When a stream is published twice: the newest replaces the former, or is refused."
     )
@@ -50,7 +55,9 @@ class WebrtcSettings:
     hold_us: int = setting(
         0, "Microseconds to gather packets before they are sent: saves CPU.", min=0, max=5_000
     )
-    gso: bool = setting(True, "Whether to send by UDP segmentation offload where it works.")  # noqa: FBT003
+    gso: bool = setting(
+        default=True, help="Whether to send by UDP segmentation offload where it works."
+    )
 
 
 def worker_count(settings: WebrtcSettings) -> int:

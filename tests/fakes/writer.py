@@ -21,24 +21,25 @@ class FakeWriter:
     calls: list[str] = field(default_factory=list)
     hungry: bool = False
     error: Exception | None = None
+    over: bool = False
 
-    def push(self, units: Sequence[UnitLike], now_unix: float) -> bool:  # noqa: ARG002  the writer's signature
+    def push(self, units: Sequence[UnitLike], now_unix: float) -> bool:  # noqa: ARG002
         self._maybe_fail()
         self.pushed.extend(units)
         return True
 
-    def wants_keyframe(self, now: float) -> bool:  # noqa: ARG002  the same
+    def wants_keyframe(self, now_unix: float) -> bool:  # noqa: ARG002
         hungry, self.hungry = self.hungry, False
         return hungry
 
-    def publisher_lost(self, now: float) -> None:  # noqa: ARG002  the same
+    def publisher_lost(self, now_unix: float) -> None:  # noqa: ARG002
         self._maybe_fail()
         self.calls.append("lost")
 
-    def demand_aac(self, now: float) -> None:  # noqa: ARG002  the same
+    def demand_aac(self, now_unix: float) -> None:  # noqa: ARG002
         self.calls.append("aac")
 
-    def tick(self, now: float) -> bool:  # noqa: ARG002  the same
+    def tick(self, now_unix: float) -> bool:  # noqa: ARG002
         self._maybe_fail()
         return False
 

@@ -71,16 +71,16 @@ async def test_native_refusals_become_ours(sfu: FakeSfu, monkeypatch: pytest.Mon
     plane.listen(Ear())
     async with plane:
         with pytest.raises(errors.BadOffer, match="line 1"):
-            await plane.publish("s", "malformed")
+            await plane.publish("s", offer="malformed")
         with pytest.raises(errors.NoCommonCodec):
-            await plane.play("s", "strange")
+            await plane.play("s", offer="strange")
 
         def full(_stream: str, _offer: str) -> Answer:
             raise Overloaded("5000 sessions")
 
         monkeypatch.setattr(sfu, "publish", full)
         with pytest.raises(errors.Overloaded) as refused:
-            await plane.publish("s", "offer")
+            await plane.publish("s", offer="offer")
         assert refused.value.retry_after_seconds > 0
 
 
@@ -89,7 +89,7 @@ async def test_what_waits_to_be_set_up_is_limited(sfu: FakeSfu) -> None:
     plane.listen(Ear())
     async with plane:
         results = await asyncio.gather(
-            *(plane.publish("s", "offer") for _ in range(5)), return_exceptions=True
+            *(plane.publish("s", offer="offer") for _ in range(5)), return_exceptions=True
         )
     refused = [r for r in results if isinstance(r, errors.Overloaded)]
     assert len(refused) == 3

@@ -133,7 +133,7 @@ async def test_a_lost_publisher_leaves_the_stream_waiting_and_then_gone(house: H
     assert house.states == ["live", "waiting"]
     house.pass_time(2)
     assert house.states == ["live", "waiting", "gone"]
-    assert house.writers[0].calls == ["lost", "end"]
+    assert house.writers[0].calls == ["lost", "end", "close"]
     assert (viewer.native, "stream is gone") in house.sfu.closed
     assert len(house.streams) == len(house.streams.sessions) == 0
     assert (house.root / "s").is_dir()
@@ -330,7 +330,7 @@ async def test_what_a_dead_process_left_goes_on_and_then_ends(house: House) -> N
     assert [changed.state for changed in house.streams.public()] == ["waiting"]
     assert house.streams.public()[0].hls
     house.pass_time(LINGER_SECONDS + 1)
-    assert house.writers[0].calls == ["lost", "end"]
+    assert house.writers[0].calls == ["lost", "end", "close"]
 
 
 async def test_a_leftover_that_cannot_be_read_is_removed(tmp_path: Path) -> None:
@@ -345,6 +345,7 @@ async def test_a_leftover_that_cannot_be_read_is_removed(tmp_path: Path) -> None
         house.__post_init__()
         house.streams.find_leftovers()
         assert house.streams.public() == []
+        house.pass_time(LINGER_SECONDS + 1)
         assert not (tmp_path / "s").exists()
 
 
