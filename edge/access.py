@@ -1,16 +1,16 @@
 """Who may publish, play and control: keys, an authorisation hook, or the open mode on loopback.
 
-    keys        [[auth.keys]] name, secret (or secret_sha256), actions, streams. A client shows one as
-                `Authorization: Bearer`; for HLS also in the path, `/hls/~{key}/…`, or as the cookie
-                `nexus_key` (read only by HLS: a cookie that other sites can send opens nothing else).
-    hook        auth.hook_url is asked for what no key allows: see `edge/hook.py`.
-    open mode   with neither, and only when every listening address is loopback: everything is allowed
-                to whoever reaches us on the loopback address by itself, that is
-                  - no forwarding header is seen (a proxy on this machine speaks for strangers: 401);
-                  - Host is localhost or a loopback address (a rebound name is somebody's page: 403);
-                  - Origin, when sent, is such a host too (another site's script: 403).
+    keys       [[auth.keys]] name, secret (or secret_sha256), actions, streams. A client shows one
+               as `Authorization: Bearer`; for HLS also in the path, `/hls/~{key}/…`, or as the
+               cookie `nexus_key` (for HLS alone: other sites can make a browser send it).
+    hook       auth.hook_url is asked for what no key allows: see `edge/hook.py`.
+    open mode  with neither, and only when every listening address is loopback: everything is
+               allowed to whoever reaches us on the loopback address by itself, that is
+                 - no forwarding header is seen (a proxy on this machine serves strangers: 401);
+                 - Host is localhost or a loopback address (a rebound name is a stranger's: 403);
+                 - Origin, when sent, is such a host too (another site's script: 403).
 
-A peer's address grants nothing. `media` never sees a token: what is decided here leaves as a `Grant`.
+A peer's address grants nothing. `media` never sees a token: what is decided leaves as a `Grant`.
 """
 
 import hashlib
@@ -238,7 +238,7 @@ class Access:
         raise Rejected("the authorisation hook does not know this key", code=code)
 
     def _key(self, token: str) -> KeySettings | None:
-        """The key of a token. Every key is compared, in constant time, once per token and worker."""
+        """The key of a token. All keys are compared, in constant time, once a token and worker."""
         if not token or not self._keys or len(token) > _TOKEN_CHARACTERS_MAX:
             return None
         known = self._known.get(token)
@@ -257,7 +257,7 @@ class Access:
 
 
 def bearer(authorization: str) -> str:
-    """The token of an Authorization field, or empty. Raises: Rejected when it is no bearer token."""
+    """The token of an Authorization field, or empty. Raises: Rejected when it is another kind."""
     if not authorization:
         return ""
     match = _BEARER.fullmatch(authorization)

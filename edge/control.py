@@ -1,9 +1,9 @@
 """The control API: what is live, who publishes and watches, asking for a key frame, kicking.
 
-It reads the mirror of the streams (`edge/media_link.py`) and passes commands on to media. The list of
-streams needs the right to read (and shows what the key covers), all else the right to control. Lists are
-paged by key: `after` the last name of the page before. A publisher's session id is shown only to who may
-control: it names a WHIP resource.
+It reads the mirror of the streams (`edge/media_link.py`) and passes commands on to media. The list
+of streams needs the right to read (and shows what the key covers), all else the right to control.
+Lists are paged by key: `after` the last name of the page before. A publisher's session id is shown
+only to who may control: it names a WHIP resource.
 """
 
 import asyncio
@@ -185,6 +185,7 @@ class Control:
         return web.Response(status=202)
 
     async def list_sessions(self, request: web.Request) -> web.Response:
+        """A page of sessions. Cost: reads media's pages until it is full, at most fifty."""
         stream = request.query.get("stream", "")
         passed = await self._gate.admit(request, "control", stream=stream)
         after, limit = page_of(request)
@@ -243,8 +244,8 @@ class Events:
     """Server-sent events of the list of streams, for the pages.
 
     First `event: streams` with the whole list (as /api/v1/streams), then `event: stream` with one
-    stream whenever it changes (state "gone": take it off the list). A slow client is told the newest
-    state only: what waits for it is one entry a stream.
+    stream whenever it changes (state "gone": take it off the list). A slow client is told the
+    newest state only: what waits for it is one entry a stream.
     """
 
     routes: Final = (

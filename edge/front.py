@@ -1,10 +1,10 @@
 """The one public port: the first request's head decides which protocol owns the connection.
 
-A connection belongs first to a `Front`, which collects one whole head, bounded in bytes and time, and has
-it read strictly (`edge/http_head.py`). A request under /hls/ goes to `edge/hls_connection.py`, all else to
-aiohttp. HLS hands the connection on when something else is asked later; aiohttp, which never lets go of
-a connection, serves /hls/ by a route of the same code (`edge/hls_twin.py`). So the same target is answered
-by the same rules on every connection.
+A connection belongs first to a `Front`, which collects one whole head, bounded in bytes and time,
+and has it read strictly (`edge/http_head.py`). A request under /hls/ goes to
+`edge/hls_connection.py`, all else to aiohttp. HLS hands the connection on when something else is
+asked later; aiohttp, which never lets go of a connection, serves /hls/ by a route of the same code
+(`edge/hls_twin.py`). So the same target is answered by the same rules on every connection.
 """
 
 import asyncio
@@ -151,6 +151,7 @@ class Front(Timer, asyncio.Protocol):
             self._ending = True
 
     def data_received(self, data: bytes) -> None:
+        """Collects the first head, and hands the connection to whom it is for."""
         transport = self._transport
         if self._ending or transport is None:
             return

@@ -1,8 +1,9 @@
 """How many people watch by HLS, without asking them who they are.
 
-A viewer is told by address, user agent and key. Several players behind one of these (tabs, a household)
-are told apart by how many requests for the same playlist are held at once: a low-latency player holds
-exactly one. Connections are not counted: one player uses several. It is an estimate for lists.
+A viewer is told by address, user agent and key. Several players behind one of these (tabs, a
+household) are told apart by how many requests for the same playlist are held at once: a low-latency
+player holds exactly one. Connections are not counted: one player uses several. It is an estimate
+for lists.
 """
 
 from typing import Final
@@ -40,7 +41,7 @@ class Audience:
         """Which playlist this is, or -1 when asking for it makes nobody a viewer."""
         return _RENDITIONS.get(path, -1)
 
-    def seen(self, stream: str, viewer: str, now: float) -> Group | None:
+    def seen(self, stream: str, *, viewer: str, now: float) -> Group | None:
         """Somebody asks for a playlist. None when there are too many to keep apart."""
         name = (stream, viewer)
         group = self._groups.get(name)

@@ -1,8 +1,8 @@
-"""A connection that asks for HLS: one uvloop protocol, no task, nothing between the bytes and the shelf.
+"""A connection that asks for HLS: one protocol, no task, nothing between the bytes and the shelf.
 
-Requests are answered in order; one that waits holds up those behind it, which are kept (bounded) or not
-read. A request for anything else hands the whole connection on to aiohttp (`edge/front.py`), once
-everything before it has been answered.
+Requests are answered in order; one that waits holds up those behind it, which are kept (bounded) or
+not read. A request for anything else hands the whole connection on to aiohttp (`edge/front.py`),
+once everything before it has been answered.
 """
 
 import asyncio
@@ -137,6 +137,7 @@ class HlsConnection(Client, asyncio.Protocol):
         self._door.closed(self)
 
     def on_deadline(self) -> None:
+        """Ends what has taken too long: a wait, a head, a client that takes nothing, idleness."""
         transport = self._transport
         if transport is None:
             return

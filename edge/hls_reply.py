@@ -1,7 +1,7 @@
 """An HLS answer as HTTP/1.1 bytes: the head around what the shelf gave, ranges, HEAD, CORS.
 
-Heads of equal shape are made once and remembered; only the date and the body are put to them. What is
-written is the same on every way a request can come in (`edge/hls_server.py`).
+Heads of equal shape are made once and remembered; only the date and the body are put to them. What
+is written is the same on every way a request can come in (`edge/hls_server.py`).
 """
 
 import re

@@ -1,9 +1,10 @@
 """HLS for every viewer of one worker: access, the shelf's answers, and who waits for more.
 
-What is asked is answered at once from memory, or the client is put among those who wait for a stream.
-When media says that the stream has grown, each distinct request is answered once and all who asked it
-are released together. One wheel holds every deadline; a client that goes is forgotten. Bytes and
-connections are the clients' (`edge/hls_connection.py`, `edge/hls_twin.py`); playlists are the shelf's.
+What is asked is answered at once from memory, or the client is put among those who wait for a
+stream. When media says that the stream has grown, each distinct request is answered once and all
+who asked it are released together. One wheel holds every deadline; a client that goes is forgotten.
+Bytes and connections are the clients' (`edge/hls_connection.py`, `edge/hls_twin.py`); playlists are
+the shelf's.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ RELEASE_BATCH: Final = 250
 DEMAND_SECONDS: Final = 10.0
 """How often media is told that somebody plays the AAC rendition."""
 LOOK_SECONDS: Final = 1.0
-"""How often streams that somebody waits for are looked at unasked, should a wake-up have been lost."""
+"""How often streams that are waited for are looked at unasked, should a wake-up be lost."""
 
 _TARGET: Final = re.compile(
     r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/)?"
@@ -243,7 +244,7 @@ class HlsServer:
         if rendition >= 0:
             fields = request.fields
             viewer = f"{client.remote} {fields.user_agent} {fields.authorization} {request.key}"
-            client.group = self.audience.seen(request.stream, viewer, now)
+            client.group = self.audience.seen(request.stream, viewer=viewer, now=now)
             if rendition == 2:
                 self._ask_for_aac(request.stream, now)
         answer = self._shelf.answer(request.stream, request.path, request.query, now)

@@ -1,7 +1,7 @@
 """HLS on connections that aiohttp already owns: the same decisions and answers, written by aiohttp.
 
-A browser that loaded a page keeps the connection and may ask for playlists on it. It is the slow way (a
-task a request), and the only other one: the target is read by `edge/hls_server.py` in both.
+A browser that loaded a page keeps the connection and may ask for playlists on it. It is the slow
+way (a task a request), and the only other one: the target is read by `edge/hls_server.py` in both.
 """
 
 import asyncio

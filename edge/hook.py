@@ -1,9 +1,10 @@
 """Asks an outside service whether to allow something: `auth.hook_url`.
 
-It is sent `POST` with JSON {action, stream, protocol, token, query, remote} and answers 2xx for yes, 401
-or 403 for no; anything else, or nothing in time, is no with 503. A yes may carry JSON {subject, expires_unix}.
-Equal questions that are asked at once are asked once; HLS, which asks at every part, is given a remembered
-yes or no for a few seconds. It follows no redirects and knows no keys of ours.
+It is sent `POST` with JSON {action, stream, protocol, token, query, remote} and answers 2xx for
+yes, 401 or 403 for no; anything else, or nothing in time, is no with 503. A yes may carry JSON
+{subject, expires_unix}. Equal questions that are asked at once are asked once; HLS, which asks at
+every part, is given a remembered yes or no for a few seconds. It follows no redirects and knows no
+keys of ours.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """The aiohttp side: binds the route tables to the router, and guards every request in one place.
 
-The guard reads the header fields as strictly as our own parser, refuses ambiguous targets, turns errors into
-problems, and puts on every answer the headers that all have. Which route needs which right is the handlers'.
+The guard reads the header fields as strictly as our own parser, refuses ambiguous targets, turns
+errors into problems, and puts on every answer the headers that all have. Which route needs which
+right is the handlers'.
 """
 
 import time

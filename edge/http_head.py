@@ -1,8 +1,9 @@
-"""The head of an HTTP/1 request, read strictly (RFC 9112), for `edge/front.py` and the HLS protocol.
+"""The head of an HTTP/1 request, read strictly (RFC 9112), for the front and the HLS protocol.
 
 What two parsers could read differently is refused, not repaired: bare CR or LF, folded lines, space
-before a colon, two lengths, a length beside chunks, dot segments, encoded slashes. So whoever is asked
-first (the front, aiohttp, a proxy before us) sees the same request as who answers. No body is read here.
+before a colon, two lengths, a length beside chunks, dot segments, encoded slashes. So whoever is
+asked first (the front, aiohttp, a proxy before us) sees the same request as who answers. No body is
+read here.
 
 The fields of a connection's requests rarely change: the block after the request line is parsed once
 and remembered by its bytes (bounded), so that a keep-alive request costs one regular expression.
@@ -54,7 +55,7 @@ _ONCE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What our own protocols need of the header fields; shared by all requests with equal fields."""
+    """What our own protocols need of the header fields; one object for all equal ones."""
 
     host: str
     authorization: str = field(default="", repr=False)

@@ -1,4 +1,4 @@
-"""Settings of the HTTP side of a node: where it listens, how many workers, how much a client may take."""
+"""Settings of the HTTP side: where it listens, how many workers, how much a client may take."""
 
 from dataclasses import dataclass
 

@@ -1,9 +1,10 @@
 """One edge worker's end of the SEQPACKET pair to the media process (`media/messages.py`).
 
-It sends requests and awaits their replies, keeps the mirror of all streams, and passes wake-ups on. It
-never blocks the loop: what the socket does not take waits in a bounded queue. The supervisor keeps both
-ends of the pair, so a dead media process is not seen as an end of file: its successor's `Hello` is what
-tells, and fails what the former one still owed. It decides nothing about access or HTTP.
+It sends requests and awaits their replies, keeps the mirror of all streams, and passes wake-ups on.
+It never blocks the loop: what the socket does not take waits in a bounded queue. The supervisor
+keeps both ends of the pair, so a dead media process is not seen as an end of file: its successor's
+`Hello` is what tells, and fails what the former one still owed. It decides nothing about access or
+HTTP.
 """
 
 import asyncio

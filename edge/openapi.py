@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description of the HTTP side, made from the same route tables that serve it.
 
-`docs/openapi.json` is this text, kept equal by a test; `python -m edge.openapi` prints it. LL-HLS paths are
-described by hand: they are one route here, and many resources to a player.
+`docs/openapi.json` is this text, kept equal by a test; `python -m edge.openapi` prints it. LL-HLS
+paths are described by hand: they are one route here, and many resources to a player.
 """
 
 import re

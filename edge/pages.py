@@ -1,8 +1,8 @@
-"""Serves the built pages (`web/` → `edge/static`): four HTML files and their hashed assets, from memory.
+"""Serves the built pages (`web/` → `edge/static`) from memory: four HTML files, hashed assets.
 
-Files are read once at the start; a path that is not among them does not exist, so no request ever names
-a file. Assets are named by their content and kept by browsers for good; pages are asked for again each
-time (ETag). Only /embed/ may stand in other sites' frames.
+Files are read once at the start; a path that is not among them does not exist, so no request ever
+names a file. Assets are named by their content and kept by browsers for good; pages are asked for
+again each time (ETag). Only /embed/ may stand in other sites' frames.
 """
 
 import hashlib

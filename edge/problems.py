@@ -1,8 +1,9 @@
 """Errors as HTTP: the one place where a kind of failure becomes a status and a problem document.
 
 RFC 9457 `application/problem+json` for all of them, from the raw protocols (`edge/front.py`,
-`edge/hls_server.py`) as from aiohttp handlers. Members: type, title, status, detail, `code` (stable,
-for programs) and what else the error carries. Nothing of a bug's cause is shown: that is logged.
+`edge/hls_server.py`) as from aiohttp handlers. Members: type, title, status, detail, `code`
+(stable, for programs) and what else the error carries. Nothing of a bug's cause is shown: that is
+logged.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "auth.forbidden": 403,
     "auth.unavailable": 503,
 }
-"""Statuses of codes that other rooms raise; any other Rejected is 400, any other Unavailable 503."""
+"""Statuses of codes that are raised elsewhere; other Rejected are 400, other Unavailable 503."""
 
 _EMPTY: Final[Mapping[str, str]] = {}
 

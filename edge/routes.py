@@ -1,6 +1,7 @@
-"""What a route of the HTTP side is: one declaration for the router, the access check and the OpenAPI page.
+"""What a route of the HTTP side is: one declaration for the router and the OpenAPI page.
 
-A handler's class lists its `Route`s; `edge/http_app.py` binds them, `edge/openapi.py` describes them.
+A handler's class lists its `Route`s; `edge/http_app.py` binds them, `edge/openapi.py` describes
+them.
 """
 
 import re
@@ -89,7 +90,8 @@ def stream_of(request: web.Request) -> str:
     if _NAME.fullmatch(stream) is None:
         raise Refusal(
             400,
-            "a stream's name is 1 to 64 letters, digits, _ . or -, and begins with a letter or digit",
+            "a stream's name is 1 to 64 letters, digits, _ . or -, and begins with a letter or"
+            " digit",
             code="stream.name",
         )
     return stream

@@ -1,9 +1,10 @@
-"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep-03): sessions made, trickled into and ended over HTTP.
+"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep-03): sessions made, trickled into and ended.
 
-Both are the same handlers, told apart by `Protocol`. A session's resource lies under the endpoint it was
-made at, is named by media's unguessable id, and answers to the same subject only; its entity tag and ICE
-user fragment are kept by media, so any worker serves it. Candidates in a trickle fragment are read and
-not needed: we are ICE-lite. SDP is media's business. ICE restarts are refused (422) so far.
+Both are the same handlers, told apart by their `Kind`. A session's resource lies under the endpoint
+it was made at, is named by media's unguessable id, and answers to the same subject only; its entity
+tag and ICE user fragment are kept by media, so any worker serves it. Candidates in a trickle
+fragment are read and not needed: we are ICE-lite. SDP is media's business. ICE restarts are refused
+(422) so far.
 """
 
 import asyncio

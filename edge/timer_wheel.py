@@ -1,8 +1,8 @@
-"""Deadlines of many connections on one timer: moving a deadline costs nothing, keeping it one set entry.
+"""Deadlines of many connections on one timer: moving one costs nothing, keeping it a set entry.
 
-A timer stands in the slot of the earliest moment it may be due; when that slot comes and its deadline
-has moved on, it is put in a later one. Deadlines are met within one tick. It is no scheduler: what it
-calls must be short.
+A timer stands in the slot of the earliest moment it may be due; when that slot comes and its
+deadline has moved on, it is put in a later one. Deadlines are met within one tick. It is no
+scheduler: what it calls must be short.
 """
 
 import asyncio

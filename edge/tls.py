@@ -1,8 +1,9 @@
 """TLS for the public port: certificates from files or self-made, replaced without dropping anybody.
 
-The files are read again on SIGHUP (`edge/worker.py`) and when they change; connections that exist keep
-their keys, new handshakes use the new certificate. A pair that does not fit is refused and the former one
-goes on. A self-made certificate is for trying cameras off localhost: browsers warn of it, once. No ACME.
+The files are read again on SIGHUP (`edge/worker.py`) and when they change; connections that exist
+keep their keys, new handshakes use the new certificate. A pair that does not fit is refused and the
+former one goes on. A self-made certificate is for trying cameras off localhost: browsers warn of
+it, once. No ACME.
 """
 
 import contextlib

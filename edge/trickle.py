@@ -1,7 +1,7 @@
 """Reads a trickle ICE fragment (RFC 8840, `application/trickle-ice-sdpfrag`), strictly and bounded.
 
-Candidates are checked for shape only: we are ICE-lite and learn a peer's addresses from its checks. What
-matters is whose credentials it carries: other ones than the session's are an ICE restart.
+Candidates are checked for shape only: we are ICE-lite and learn a peer's addresses from its checks.
+What matters is whose credentials it carries: other ones than the session's are an ICE restart.
 """
 
 import re

@@ -4,8 +4,8 @@
                               └─ aiohttp: pages, WHIP, WHEP, control API, operations
     SEQPACKET to media ─ MediaLink: commands, the mirror of all streams, wake-ups for HLS
 
-Entering starts everything in this order, leaving stops it in the reverse one: no new connections, waiting
-players answered 503, requests under way given half a second.
+Entering starts everything in this order, leaving stops it in the reverse one: no new connections,
+waiting players answered 503, requests under way given half a second.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""Who may do what: the open mode and its guards, keys, public playing, and where keys are taken from."""
+"""Who may do what: the open mode and its guards, keys, public playing, and where keys are taken
+from."""
 
 import hashlib
 from collections.abc import Mapping

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import psutil
 import pytest
 
 from edge.http_settings import HttpSettings
@@ -109,7 +110,8 @@ SMUGGLED = [
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ),
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\n",
+    b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+    b"Content-Length: 9\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\n Transfer-Encoding: chunked\r\n\r\n",
     (
@@ -210,7 +212,6 @@ async def test_connections_through_every_protocol_leave_nothing(running: Running
 
 
 async def test_no_task_and_no_descriptor_is_left_of_500_clients(running: Running) -> None:
-    psutil = pytest.importorskip("psutil")
     process = psutil.Process()
     running.shelf.put("demo", "v/live.m3u8", b"#EXTM3U\n")
 

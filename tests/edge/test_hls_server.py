@@ -191,7 +191,7 @@ async def test_aac_is_demanded_and_viewers_are_told(start: Start) -> None:
 
 def test_players_behind_one_address_are_told_apart_by_what_they_hold() -> None:
     audience = Audience()
-    group = audience.seen("demo", "home", 0.0)
+    group = audience.seen("demo", viewer="home", now=0.0)
     assert group is not None
     for _ in range(3):
         audience.hold(group, 0)

@@ -1,4 +1,5 @@
-"""The authorisation hook: what it is asked, what its answers mean, what is remembered and bounded."""
+"""The authorisation hook: what it is asked, what its answers mean, what is remembered and
+bounded."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """A media process that only speaks: the other end of an edge worker's SEQPACKET link.
 
-It keeps sessions as media would and answers what it is asked, or what a test tells it to. It moves no
-packet and reads no SDP but for its ice-ufrag.
+It keeps sessions as media would and answers what it is asked, or what a test tells it to. It moves
+no packet and reads no SDP but for its ice-ufrag.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""A shelf that holds what a test puts on it: the surface of `media.hls.shelf.Shelf`, without files."""
+"""A shelf that holds what a test puts on it: the surface of `media.hls.shelf.Shelf`, without
+files."""
 
 from media.hls.shelf import Reply, Wait, problem
 
