@@ -110,8 +110,10 @@ SMUGGLED = [
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ),
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
-    b"Content-Length: 9\r\n\r\n",
+    (
+        b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+        b"Content-Length: 9\r\n\r\n"
+    ),
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     b"POST /whip/demo HTTP/1.1\r\nHost: localhost\r\n Transfer-Encoding: chunked\r\n\r\n",
     (
@@ -119,7 +121,8 @@ SMUGGLED = [
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: xxxxxxxxxxxxxxxxxx\r\n\r\n"
     ),
     (
-        b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
         b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ),
     b"GET /livez HTTP/1.1\r\nHost: localhost\nX: GET /metrics HTTP/1.1\r\n\r\n",
