@@ -17,6 +17,7 @@ import shutil
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -326,7 +327,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     detail = f"{path}: {free // 1_048_576} MiB free, for about {free // HLS_BYTES_A_STREAM} streams"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not _can_make_a_folder(folder):
         yield Finding("run directory", "fail", f"{folder} is not writable", "set node.run_dir")
     elif free < MEMORY_BYTES_MIN:
         advice = "make it larger (docker: --shm-size=1g), or set node.run_dir"
@@ -336,6 +337,15 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         yield Finding("run directory", "warn", f"{path} is on a disk", advice)
     else:
         yield Finding("run directory", "ok", detail)
+
+
+def _can_make_a_folder(parent: Path) -> bool:
+    """Tries, since rights alone do not tell it of every file system; leaves nothing."""
+    try:
+        Path(tempfile.mkdtemp(dir=parent)).rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _in_memory(folder: Path) -> bool:

@@ -270,8 +270,8 @@ def _inodes(port: int, *, udp: bool) -> set[str]:
 
 
 def _holds(process: Path, inodes: set[str]) -> bool:
-    with contextlib.suppress(OSError):
-        for descriptor in os.scandir(process / "fd"):
+    with contextlib.suppress(OSError), os.scandir(process / "fd") as descriptors:
+        for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 target = str(Path(descriptor.path).readlink())
                 if target.startswith("socket:[") and target[8:-1] in inodes:

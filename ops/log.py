@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final, Literal, TextIO, cast
 
 import orjson
@@ -25,7 +26,7 @@ _SECRET_FIELDS: Final = frozenset(
     {"authorization", "cookie", "key", "password", "secret", "token", "passphrase", "ice_pwd"}
 )
 _SECRET_ENDINGS: Final = ("_key", "_password", "_secret", "_token")
-_CREDENTIALS: Final = re.compile(r"(?i)\b(bearer\s+|/~)[A-Za-z0-9._~+/=-]+")
+_CREDENTIALS: Final = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]+|(/~)[^/\s?\"']+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
 _hidden: dict[str, None] = {}
@@ -81,6 +82,17 @@ def configure(
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
     logging.captureWarnings(capture=True)
+    sys.excepthook = _on_uncaught
+
+
+def _on_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The last words of a process that a bug ends are a line like any other."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger("ops.log").critical("the process ends", exc_info=(kind, error, trace))
 
 
 class _Constants:
@@ -160,7 +172,7 @@ def _masked(text: str) -> str:
         if secret in text:
             text = text.replace(secret, _MASK)
     if "~" in text or "earer" in text.lower():
-        text = _CREDENTIALS.sub(rf"\g<1>{_MASK}", text)
+        text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}{_MASK}", text)
     return text
 
 

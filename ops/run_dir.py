@@ -163,6 +163,7 @@ def _newest(path: Path) -> float:
     with contextlib.suppress(OSError):
         newest = path.lstat().st_mtime
         if path.is_dir():
-            for entry in os.scandir(path):
-                newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
     return newest

@@ -86,14 +86,18 @@ def _kind(entry: Entry) -> str:
     """Type, bounds and secrecy in a few words."""
     parts = [type_name(entry.type)]
     if entry.bounds.min is not None and entry.bounds.max is not None:
-        parts.append(f"{entry.bounds.min:_g} to {entry.bounds.max:_g}".replace("_", " "))
+        parts.append(f"{_number(entry.bounds.min)} to {_number(entry.bounds.max)}")
     elif entry.bounds.min is not None:
-        parts.append(f"at least {entry.bounds.min:g}")
+        parts.append(f"at least {_number(entry.bounds.min)}")
     elif entry.bounds.max is not None:
-        parts.append(f"at most {entry.bounds.max:g}")
+        parts.append(f"at most {_number(entry.bounds.max)}")
     if entry.secret:
         parts.append("secret")
     return f"({'; '.join(parts)})"
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,.0f}".replace(",", " ") if bound == int(bound) else f"{bound:g}"
 
 
 def _literal(value: Any) -> str:

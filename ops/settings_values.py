@@ -155,10 +155,14 @@ def _within(number: float, bounds: Bounds) -> float:
     if not math.isfinite(number):
         raise UnfitError(f"{number} is not a number")
     if bounds.min is not None and number < bounds.min:
-        raise UnfitError(f"{number} is below {bounds.min:g}")
+        raise UnfitError(f"{number} is below {_plain(bounds.min)}")
     if bounds.max is not None and number > bounds.max:
-        raise UnfitError(f"{number} is above {bounds.max:g}")
+        raise UnfitError(f"{number} is above {_plain(bounds.max)}")
     return number
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:.0f}" if bound == int(bound) else f"{bound:g}"
 
 
 def _path(text: str) -> Path:
