@@ -22,6 +22,7 @@ pub mod source;
 pub mod srtp;
 pub mod stream;
 pub mod stun;
+pub mod swarm;
 pub mod tap;
 pub mod viewer;
 pub mod wire;

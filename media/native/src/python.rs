@@ -282,5 +282,6 @@ pub fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("NotAcceptable", py.get_type::<NotAcceptable>())?;
     m.add("Overloaded", py.get_type::<Overloaded>())?;
     m.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<crate::swarm::python::PySwarm>()?;
     m.add_class::<Sfu>()
 }
