@@ -19,6 +19,7 @@ use crate::dtls::Certificate;
 use client::Client;
 use publisher::Recording;
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -180,7 +181,9 @@ impl Swarm {
         &self,
         make: impl FnOnce(&client::Common) -> Result<(client::Role, String), String>,
     ) -> Result<(u32, String), String> {
-        let socket = UdpSocket::bind((self.bind, 0)).map_err(|e| format!("no socket: {e}"))?;
+        let socket = UdpSocket::bind((self.bind, 0))
+            .and_then(|socket| crate::net::duplicate(socket.as_raw_fd()))
+            .map_err(|e| format!("no socket: {e}"))?;
         let now = Instant::now();
         let id = {
             let mut running = self.running();
