@@ -14,6 +14,8 @@ const LATE_SECONDS = 0.12;
 const ON_TIME_SECONDS = 0.03;
 /** Never catch up with less media than this ahead of the playhead, in seconds. */
 const AHEAD_SECONDS_MIN = 0.3;
+/** Distance from the edge beyond PART-HOLD-BACK, for a busy machine and an uneven line, in seconds. */
+const COMFORT_SECONDS = 0.3;
 /** Further behind than this is not worth catching up: jump. */
 const BEHIND_SECONDS_MAX = 6;
 /** More distance after each stall, at most so much, and given back after so long without one. */
@@ -115,6 +117,7 @@ export class HlsPlayer extends LivePlayer {
       lowLatencyMode: true,
       enableWorker: false, // fMP4 passes through; a blob worker would need a wider CSP
       maxLiveSyncPlaybackRate: 1, // ours is `playbackRate` below
+      liveSyncOnStallIncrease: 0, // ours is `stallSeconds`, which is given back
       liveDurationInfinity: true,
       backBufferLength: BACK_BUFFER_SECONDS,
       maxBufferLength: 10,
@@ -186,7 +189,10 @@ export class HlsPlayer extends LivePlayer {
   private paused(): void {
     if (this.video.paused || this.video.seeking || this.state !== "playing") return;
     this.stalledMs = performance.now();
-    this.stallSeconds = Math.min(this.stallSeconds + STALL_SECONDS_STEP, STALL_SECONDS_MAX);
+    // With media ahead it was the machine that was slow, and distance does not help.
+    if (aheadSeconds(this.video) < AHEAD_SECONDS_MIN) {
+      this.stallSeconds = Math.min(this.stallSeconds + STALL_SECONDS_STEP, STALL_SECONDS_MAX);
+    }
     this.stalled();
   }
 
@@ -226,8 +232,11 @@ export class HlsPlayer extends LivePlayer {
   private steer(hls: Hls, ahead: number): void {
     const video = this.video;
     if (video.paused || this.state !== "playing") return;
-    if (performance.now() - this.stalledMs > STALL_FORGOTTEN_MS) this.stallSeconds = 0;
-    const target = (hls.targetLatency ?? 1) + this.stallSeconds;
+    if (performance.now() - this.stalledMs > STALL_FORGOTTEN_MS) {
+      this.stallSeconds = Math.max(0, this.stallSeconds - STALL_SECONDS_STEP);
+      this.stalledMs = performance.now();
+    }
+    const target = (hls.targetLatency ?? 1) + COMFORT_SECONDS + this.stallSeconds;
     if (hls.latency > target + BEHIND_SECONDS_MAX) return this.jumpToLive();
     const rate = playbackRate({ latency: hls.latency, target, ahead }, video.playbackRate);
     if (video.playbackRate !== rate) video.playbackRate = rate;

@@ -11,7 +11,7 @@ const NTP_UNIX_OFFSET_MS = 2_208_988_800_000;
 /** What is further off than this is a clock fault, not a latency. */
 const LATENCY_MS_MAX = 120_000;
 /** One display refresh and composition, which no browser reports for WebRTC. */
-const DISPLAY_MS = 8;
+const DISPLAY_MS = 12;
 
 export interface Latency {
   ms: number;
@@ -55,7 +55,7 @@ export function webrtcLatency(
 ): Latency | undefined {
   const playout = now.estimatedPlayoutTimestamp;
   if (playout !== undefined && playout > 0) {
-    const ms = serverNowMs - playoutToUnixMs(playout);
+    const ms = serverNowMs - playoutToUnixMs(playout) + DISPLAY_MS;
     if (plausible(ms)) return { ms: Math.max(0, ms), kind: "measured" };
   }
   if (!now.framesDecoded) return undefined;
@@ -75,6 +75,40 @@ export function webrtcLatency(
     ) * 1000;
   const ms = Math.max(processing, buffered) + roundTripMs / 2 + DISPLAY_MS;
   return plausible(ms) ? { ms, kind: "estimated" } : undefined;
+}
+
+/** RTP video clock, in ticks a millisecond. */
+const TICKS_PER_MS = 90;
+/** Browsers derive the capture time from few sender reports: single values wobble by tens of
+ * milliseconds. The median of so many does not. */
+const READINGS_MAX = 40;
+
+/** A picture that is on screen. */
+export interface Shown {
+  rtpTimestamp: number;
+  /** When it is shown, by the browser's clock, in unix milliseconds. */
+  displayMs: number;
+}
+
+/**
+ * Steadies the measured latency: relates RTP timestamps to capture times by the median of what the
+ * browser said lately, and dates the picture on screen by its own timestamp. One per connection.
+ */
+export class CaptureClock {
+  private first: number | undefined;
+  private readonly offsets: number[] = [];
+
+  /** Takes what the browser says now, and returns the latency of the picture that is shown now. */
+  steady(shown: Shown, measuredMs: number): number {
+    this.first ??= shown.rtpTimestamp;
+    const ticks = (shown.rtpTimestamp - this.first) | 0; // wraps as RTP does
+    const mediaMs = ticks / TICKS_PER_MS;
+    this.offsets.push(shown.displayMs - measuredMs - mediaMs);
+    if (this.offsets.length > READINGS_MAX) this.offsets.shift();
+    const sorted = [...this.offsets].sort((before, after) => before - after);
+    const capturedMs = mediaMs + (sorted[Math.floor(sorted.length / 2)] ?? 0);
+    return Math.max(0, shown.displayMs - capturedMs);
+  }
 }
 
 /** The latency at an HLS playhead that shows the picture dated `playingMs` (unix). */

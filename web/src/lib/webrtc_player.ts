@@ -1,7 +1,7 @@
 // Plays a stream by WHEP in a video element and keeps it playing: notices a lost connection or
 // silence, joins again, measures latency, loss and stalls. The last picture stays until the next
 // session has one.
-import { webrtcLatency } from "./latency";
+import { CaptureClock, type Shown, webrtcLatency } from "./latency";
 import { LivePlayer, type PlayerOptions, playOrMute } from "./player";
 import { RequestError } from "./problem";
 import { WhepSession } from "./whep";
@@ -12,6 +12,8 @@ const DISCONNECTED_MS_MAX = 2000;
 const SILENCE_MS_MAX = 1500;
 /** No connection within so long after the answer is a fault (UDP blocked), in milliseconds. */
 const CONNECT_MS_MAX = 8000;
+/** The first pictures come in a burst and then at their pace: not counted as a stall, in milliseconds. */
+const SETTLING_MS = 2500;
 
 type Report = Record<string, number | string | undefined>;
 
@@ -27,6 +29,8 @@ export class WebRtcPlayer extends LivePlayer {
   private openedMs = 0;
   private troubledMs: number | undefined;
   private freezes = 0;
+  private captureClock = new CaptureClock();
+  private shown: Shown | undefined;
 
   constructor(
     video: HTMLVideoElement,
@@ -47,6 +51,9 @@ export class WebRtcPlayer extends LivePlayer {
     this.before = {};
     this.freezes = 0;
     this.troubledMs = undefined;
+    this.captureClock = new CaptureClock();
+    this.shown = undefined;
+    this.followPictures(signal);
     const session = await WhepSession.open(
       this.endpoint,
       (event) => {
@@ -64,6 +71,20 @@ export class WebRtcPlayer extends LivePlayer {
       this.troubledMs = state === "disconnected" ? performance.now() : undefined;
       if (state === "failed" || state === "closed") this.gone("The connection was lost.");
     });
+  }
+
+  /** Keeps note of the picture on screen. */
+  private followPictures(signal: AbortSignal): void {
+    if (!("requestVideoFrameCallback" in this.video)) return;
+    const frame = (_nowMs: number, data: VideoFrameCallbackMetadata): void => {
+      if (signal.aborted) return;
+      if (data.rtpTimestamp !== undefined && this.isAttached()) {
+        const displayMs = Date.now() + data.expectedDisplayTime - performance.now();
+        this.shown = { rtpTimestamp: data.rtpTimestamp, displayMs };
+      }
+      this.video.requestVideoFrameCallback(frame);
+    };
+    this.video.requestVideoFrameCallback(frame);
   }
 
   private attach(media: MediaStream, event: RTCTrackEvent): void {
@@ -185,11 +206,15 @@ export class WebRtcPlayer extends LivePlayer {
       this.options.serverNow(),
       (roundTrip ?? 0) * 1000,
     );
+    if (this.latency?.kind === "measured" && this.shown && !this.video.paused) {
+      this.latency.ms = this.captureClock.steady(this.shown, this.latency.ms);
+    }
     this.freeze(count(video.freezeCount), again ? since("framesDecoded") : 1);
   }
 
   private freeze(freezes: number, decoded: number): void {
-    if (freezes > this.freezes && this.state === "playing") this.stalls += freezes - this.freezes;
+    const settled = performance.now() - this.openedMs > SETTLING_MS;
+    if (freezes > this.freezes && settled) this.stalls += freezes - this.freezes;
     this.freezes = freezes;
     if (decoded > 0) this.moving();
   }

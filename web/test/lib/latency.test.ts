@@ -1,7 +1,13 @@
 import { expect, test } from "vitest";
 import { Backoff } from "../../src/lib/backoff";
 import { playbackRate } from "../../src/lib/hls_player";
-import { hlsLatency, playoutToUnixMs, Smoothed, webrtcLatency } from "../../src/lib/latency";
+import {
+  CaptureClock,
+  hlsLatency,
+  playoutToUnixMs,
+  Smoothed,
+  webrtcLatency,
+} from "../../src/lib/latency";
 import { stereo } from "../../src/lib/whep";
 import { preferred } from "../../src/lib/whip";
 
@@ -12,7 +18,7 @@ test("the picture on screen is dated by the sender reports, in NTP or unix time"
   expect(playoutToUnixMs(NOW + NTP)).toBe(NOW);
   expect(playoutToUnixMs(NOW)).toBe(NOW);
   const report = { estimatedPlayoutTimestamp: NOW + NTP - 84, framesDecoded: 10 };
-  expect(webrtcLatency(report, undefined, NOW, 1)).toEqual({ ms: 84, kind: "measured" });
+  expect(webrtcLatency(report, undefined, NOW, 1)).toEqual({ ms: 84 + 12, kind: "measured" });
 });
 
 test("without a date the stages are summed, over the interval", () => {
@@ -20,7 +26,7 @@ test("without a date the stages are summed, over the interval", () => {
   const now = { framesDecoded: 130, totalProcessingDelay: 10.9, jitterBufferEmittedCount: 130 };
   const latency = webrtcLatency(now, before, NOW, 20);
   expect(latency?.kind).toBe("estimated");
-  expect(latency?.ms).toBeCloseTo(30 + 10 + 8, 3);
+  expect(latency?.ms).toBeCloseTo(30 + 10 + 12, 3);
 });
 
 test("a date that is out of the question is not believed", () => {
@@ -82,4 +88,17 @@ test("stereo is asked for once", () => {
   expect(asked).toContain("a=fmtp:111 minptime=10;useinbandfec=1;stereo=1\r\n");
   expect(stereo(asked)).toBe(asked);
   expect(stereo("v=0\r\n")).toBe("v=0\r\n");
+});
+
+test("what wobbles is steadied, what is really later is not hidden", () => {
+  const clock = new CaptureClock();
+  let latency = 0;
+  const frame = (n: number, late: number): number => {
+    const rtpTimestamp = (0xffff_f000 + n * 36_000) >>> 0; // wraps after the first
+    const wobble = ((n * 7) % 11) * 8 - 40;
+    return clock.steady({ rtpTimestamp, displayMs: NOW + n * 400 + late }, late + wobble);
+  };
+  for (let n = 0; n < 30; n++) latency = frame(n, 90);
+  expect(Math.abs(latency - 90)).toBeLessThanOrEqual(8);
+  expect(Math.abs(frame(30, 190) - 190)).toBeLessThanOrEqual(8);
 });
