@@ -200,6 +200,11 @@ class Playlist:
         """Whether nothing was ever listed."""
         return self.part < 0 and not self._previous_parts
 
+    @property
+    def begun(self) -> bool:
+        """Whether a whole segment is listed: players that know no parts have something to load."""
+        return bool(self._recent or self._skippable)
+
     def has(self, msn: int, part: int | None) -> bool | None:
         """Whether that part, or that whole segment, is listed. None: too far ahead, answer 400."""
         if part is not None and msn == self.msn - 1 and part >= self._previous_parts:

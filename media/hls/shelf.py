@@ -179,6 +179,9 @@ class Shelf:
                 )
             if not listed:
                 return known.wait(now, _unavailable("nothing came in three target durations"))
+        elif not (shelved.playlist.begun or book.over):
+            # FFmpeg 9's reader dies of a rendition that lists no segment yet
+            return known.wait(now, _unavailable("the rendition has no whole segment yet"))
         body = shelved.playlist.render(book.reports(path[0]), skip=asked.skip)
         target = shelved.playlist.target_seconds
         fresh = _SHORT if asked.msn < 0 else b"public, max-age=%d" % (WAIT_TARGETS * target)

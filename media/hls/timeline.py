@@ -45,6 +45,8 @@ _STALL_MS = 300
 """Parts do not wait for a leading medium that is so far behind."""
 _HEAR_MS_MAX = 10_000
 """A hole longer than this begins a new run."""
+_NEAR_NS = 30_000_000
+"""A part that ends this shortly before a boundary would leave nothing for the last part."""
 _AAC_STOPPED = -1
 
 
@@ -426,12 +428,16 @@ class Timeline:
         scale = track.timescale
         longest = self._longest_ns * scale // 1_000_000_000
         while at - track.segment_start > longest:
-            self._boundary(track.segment_start + track.due, broken=False)
+            self._boundary(track.segment_start + self._cut_ticks(track), broken=False)
         if track.index == 0 and not track.pending():
             return
         length = at - track.segment_start
-        if (key and track.ripe(length)) or length >= self._cut_ns * scale // 1_000_000_000:
+        if (key and track.ripe(length)) or length >= self._cut_ticks(track):
             self._boundary(at, broken=False)
+
+    def _cut_ticks(self, track: Track) -> int:
+        """How long a segment may get while no key frame comes."""
+        return self._cut_ns * track.timescale // 1_000_000_000
 
     def _boundary(self, at: int, *, broken: bool) -> None:
         """The leader's segment ends at `at`, its ticks; the others will follow."""
@@ -452,7 +458,7 @@ class Timeline:
         assert leader is not None, "a run has a leader"
         scale, limit = leader.timescale, self._longest_ns + _LATE_MS * 1_000_000
         while leader.video and newest - leader.segment_start * 1_000_000_000 // scale > limit:
-            self._boundary(leader.segment_start + leader.due, broken=False)
+            self._boundary(leader.segment_start + self._cut_ticks(leader), broken=False)
             self._key_wanted = True
         for track in self.tracks.values():
             while track.boundaries:
@@ -465,7 +471,10 @@ class Timeline:
         leader, newest = self._leader, self._newest_ns
         assert leader is not None, "a run has a leader"
         reached = leader.newest() * 1_000_000_000 // leader.timescale
-        reached = max(reached, newest - _STALL_MS * 1_000_000)
+        if leader.video:
+            opened = leader.segment_start * 1_000_000_000 // leader.timescale
+            stalled = min(newest - _STALL_MS * 1_000_000, opened + self._cut_ns - _NEAR_NS)
+            reached = max(reached, stalled)
         for track in self.tracks.values():
             limit = reached * track.timescale // 1_000_000_000
             track.settle(-1 if track is leader and leader.video else limit)

@@ -26,6 +26,7 @@ HOLE_MS = 1500
 _GAP_MS_MIN = 5
 """Shortest gap part, for a segment that would have nothing."""
 _BOUNDARIES_MAX = 64
+_LENGTHS = 8
 
 
 class MadePart(NamedTuple):
@@ -91,11 +92,15 @@ class Track:
         self._hole = timescale * HOLE_MS // 1000
         self._gap_min = timescale * _GAP_MS_MIN // 1000
         self._floor = 0
+        self._gapped = False
+        """The newest part is a gap."""
         self._sequence = 0
         self._data: list[bytes] = []
         self._times: list[int] = []
         self._keys: list[bool] = []
         self._last_length = self.nominal
+        self._heard = 0
+        """Distances that the usual one is the mean of, at most `_LENGTHS`."""
         self._odd = 0
         """The last distance that was far from the usual one."""
 
@@ -117,15 +122,16 @@ class Track:
                 self._learn(at - times[-1])
             start = self._start()
             if at - times[-1] > self._hole:
-                self._publish(len(times), self._estimate())
-            elif self.video and self._full():
+                self._publish_before_gap(len(times), at)
+            elif self.video and (self._full() or at - start > self._part - self.nominal // 2):
                 self._publish(len(times), max(times[-1] + 1, min(at, self._bound(start, at))))
-            elif at - start > self._part + self.nominal // 2:
+            elif at - max(self._estimate(), start + self._part) > self.nominal // 2:
                 self._publish(len(times), max(times[-1] + 1, self._bound(start, at)))
         elif self.video and self.end is not None:
             self._learn(at - self.end + self.nominal)
-        if not times and self.end is not None and at - self.end > self._hole:
-            self._gap(at)
+        if not times and self.end is not None:
+            if at - self.end > (self.nominal if self._gapped else self._hole):
+                self._gap(at)
         if not times and self.index == 0:
             self.segment_start = at if self.end is None else self.end
         if not self.video:
@@ -156,18 +162,15 @@ class Track:
         near = boundary.at - (0 if self.video else self.nominal // 2)
         count = sum(1 for time in times if time < near) if times else 0
         if count:
-            nextly = times[count] if count < len(times) else following
-            end = boundary.at if nextly is None else nextly
-            if nextly is None and not self.video:
-                end = self._estimate()
-                if boundary.at - end > self.nominal:
-                    end = boundary.at
-            if end - times[count - 1] > self._hole:
-                self._publish(count, min(self._estimate(), end))
+            end = times[count] if count < len(times) else following
+            stalled = end is None and self._estimate() < boundary.at - self.nominal
+            if stalled or (end is not None and end - times[count - 1] > self._hole):
+                self._publish_before_gap(count, boundary.at)
                 self._gap(boundary.at, last=True)
             else:
+                end = self._estimate() if end is None else end
                 self._publish_last(count, max(end, times[count - 1] + 1))
-        elif self._short_of(boundary.at):
+        elif following is None and self._short_of(boundary.at):
             self._gap(boundary.at, last=True)
         elif self.index:
             self.made.append(MadeEnd(self.name, self.msn))
@@ -229,10 +232,11 @@ class Track:
         if length <= 0:
             return
         if self.nominal // 2 < length < self.nominal * 3 // 2:
-            self.nominal = max(1, self.nominal + round((length - self.nominal) / 8))
+            self._heard = min(self._heard + 1, _LENGTHS)
+            self.nominal = max(1, self.nominal + round((length - self.nominal) / self._heard))
             self._odd = 0
         elif self._odd and abs(length - self._odd) * 4 < self._odd:
-            self.nominal, self._odd = length, 0
+            self.nominal, self._odd, self._heard = length, 0, 1
         else:
             self._odd = length
 
@@ -254,7 +258,9 @@ class Track:
         times, room = self._times, self._start() + self._part - self.nominal
         if estimate <= room:
             return 0, 0
-        if self.video or len(times) < 2 or times[-1] <= room:
+        if self.video:
+            return len(times), max(times[-1] + 1, min(estimate, self._start() + self._part))
+        if times[-1] <= room:
             return len(times), estimate
         for count in range(1, len(times)):
             if times[count] > room:
@@ -304,9 +310,13 @@ class Track:
             count -= fit
         self._publish(count, end, last=True)
 
+    def _publish_before_gap(self, count: int, to: int) -> None:
+        """The first `count` pending samples become a part that is as long as one may be."""
+        self._publish(count, max(self._estimate(), min(to, self._start() + self._part)))
+
     def _short_of(self, at: int) -> bool:
         """Whether so much lacks before `at` that a gap must tell of it."""
-        return self.index > 0 and self.end is not None and at - self.end > self._part
+        return self.index > 0 and self.end is not None and at - self.end > self.nominal
 
     def _gap(self, to: int, *, last: bool = False) -> None:
         """Gap parts from what was published until `to`."""
@@ -341,5 +351,6 @@ class Track:
         )  # fmt: skip
         if broken:
             self.broken = False
+        self._gapped = not samples
         self.index += 1
         self.end = start + duration
