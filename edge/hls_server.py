@@ -11,6 +11,7 @@ import asyncio
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -31,6 +32,7 @@ DEMAND_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
 """How often streams that are waited for are looked at unasked, should a wake-up be lost."""
 
+_TARGETS_REMEMBERED: Final = 4_096
 _TARGET: Final = re.compile(
     r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/)?"
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/([A-Za-z0-9._/-]{1,128})"
@@ -88,6 +90,13 @@ class Client(Timer):
 
 def read_target(target: str, *, method: str, keep_alive: bool, fields: Fields) -> Request:
     """The HLS request in a request target. Raises: Refusal (404)."""
+    stream, rest, query, key = _read(target)
+    return Request(method, stream, rest, query, key, keep_alive, fields)
+
+
+@lru_cache(maxsize=_TARGETS_REMEMBERED)
+def _read(target: str) -> tuple[str, str, str, str]:
+    """Stream, path below it, query, and the key in the path."""
     path, _, query = target.partition("?")
     match = _TARGET.fullmatch(path)
     if match is None:
@@ -95,7 +104,7 @@ def read_target(target: str, *, method: str, keep_alive: bool, fields: Fields) -
     key, stream, rest = match.groups()
     if key and "%" in key:
         key = unquote(key)
-    return Request(method, stream, rest, query, key or "", keep_alive, fields)
+    return stream, rest, query, key or ""
 
 
 class HlsServer:

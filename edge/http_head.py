@@ -6,7 +6,7 @@ asked first (the front, aiohttp, a proxy before us) sees the same request as who
 read here.
 
 The fields of a connection's requests rarely change: the block after the request line is parsed once
-and remembered by its bytes (bounded), so that a keep-alive request costs one regular expression.
+and remembered by its bytes (bounded), and so is the request line, which many players share.
 """
 
 import re
@@ -93,24 +93,18 @@ def parse(head: bytes) -> Head:
     Raises: Refusal (400, 414, 431 or 505) when anything in it is not as RFC 9112 has it.
     """
     end = head.find(b"\r\n")
-    match = _LINE.fullmatch(head, 0, end)
-    if match is None:
-        raise _bad_request_line(head[:end])
-    method, target, minor = match.groups()
-    if len(target) > TARGET_BYTES_MAX:
-        raise Refusal(414, "the request target is too long", code="http.target_too_long")
-    path = target.decode("ascii")
-    if "." in path or "%" in path or path.startswith("//"):
-        refuse_ambiguous(path)
+    line = head[:end]
+    read = _remembered_line(line) if len(line) <= _REMEMBERED_BYTES_MAX else _read_line(line)
+    method, path, http_1_1 = read
     block = head[end + 2 : -2]
     fields = _remembered(block) if len(block) <= _REMEMBERED_BYTES_MAX else _read_fields(block)
-    if minor == b"1":
+    if http_1_1:
         keep_alive = "close" not in fields.connection
     else:
         keep_alive = "keep-alive" in fields.connection
         if fields.body and b"transfer-encoding" in block.lower():
             raise _bad("Transfer-Encoding in an HTTP/1.0 request")
-    return Head(method.decode("ascii"), path, keep_alive, fields)
+    return Head(method, path, keep_alive, fields)
 
 
 def refuse_ambiguous(target: str) -> None:
@@ -187,7 +181,21 @@ def _read_fields(block: bytes) -> Fields:
     )
 
 
+def _read_line(line: bytes) -> tuple[str, str, bool]:
+    """Method, target, and whether the version is 1.1."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _bad_request_line(line)
+    method, target, minor = match.groups()
+    if len(target) > TARGET_BYTES_MAX:
+        raise Refusal(414, "the request target is too long", code="http.target_too_long")
+    path = target.decode("ascii")
+    refuse_ambiguous(path)
+    return method.decode("ascii"), path, minor == b"1"
+
+
 _remembered = lru_cache(maxsize=_REMEMBERED_BLOCKS)(_read_fields)
+_remembered_line = lru_cache(maxsize=_REMEMBERED_BLOCKS)(_read_line)
 
 
 def _bad_request_line(line: bytes) -> Refusal:
