@@ -9,202 +9,28 @@
 
 Any setting may be given as `--section.field=value`. Exit codes: 0 a clean end; 1 something failed, or the
 doctor found a fault; 2 settings, an address or the run directory cannot be used; 70 a child found its
-supervisor gone. How a role's process is set up is `edge/roles.py`, what a node is made of `edge/family.py`.
+supervisor gone. Commands are `edge/command.py`, a role's process `edge/roles.py`, a node `edge/family.py`;
+they are imported when they are needed, so that a restarted child is back sooner.
 """
 
-import argparse
-import asyncio
-import importlib.metadata
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
-from edge import access, family, roles
-from edge.settings import Settings
-from ops import inherited, settings_pages
-from ops.listeners import ListenError
-from ops.node import Role
-from ops.run_dir import RunDirError
-from ops.settings import Loaded, SettingsError, from_plain, load, split_flags
-from ops.supervisor import EXIT_FAILED, EXIT_OK, EXIT_SETTINGS
-
-DEFAULT_FILE: Final = Path("nexus.toml")
-ROLES: Final = ("edge", "media", "demo", "supervisor")
+from ops import inherited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code."""
-    try:
-        return _run(sys.argv[1:] if arguments is None else arguments)
-    except SettingsError as fault:
-        _complain("settings cannot be used:", *fault.problems)
-    except (ListenError, RunDirError) as fault:
-        _complain(fault.message)
-    except BrokenPipeError:
-        # Whoever read our output has gone: `nexus settings | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    except KeyboardInterrupt:
-        return EXIT_FAILED
-    return EXIT_SETTINGS
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["serve"]:
+        handed = inherited.take()
+        if handed is not None:
+            from edge import roles  # noqa: PLC0415
 
+            return roles.serve_child(words[1], handed)
+    from edge import command  # noqa: PLC0415
 
-def _run(arguments: Sequence[str]) -> int:
-    flags, others = split_flags(arguments)
-    chosen = _parser().parse_args(others)
-    if chosen.command == "version":
-        _say(f"nexus {version()}\n")
-        return EXIT_OK
-    handed = inherited.take() if chosen.command == "serve" else None
-    if handed is not None:
-        given = from_plain(Settings, handed.settings)
-        return roles.serve(chosen.role, given, handed.inherited)
-    loaded = load(Settings, file=_file(chosen.config), environment=os.environ, flags=flags)
-    return _COMMANDS[chosen.command](loaded, chosen)
-
-
-def version() -> str:
-    """The installed version; "unknown" when the tree was never installed."""
-    try:
-        return importlib.metadata.version("nexus-cos")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config", type=Path, metavar="PATH", help="settings file (default: ./nexus.toml if there)"
-    )
-    parser = argparse.ArgumentParser(
-        prog="nexus",
-        description="Nexus COS: live video in by WHIP, out by WHEP and LL-HLS.",
-        epilog="Any setting may be given as --section.field=value; see nexus settings.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    up = commands.add_parser("up", parents=[common], help="start a node and keep it running")
-    up.add_argument(
-        "--demo",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="publish a moving picture to it (default: what node.roles says)",
-    )
-    serve = commands.add_parser("serve", parents=[common], help="run one role, for debugging")
-    serve.add_argument("role", choices=ROLES)
-    doctor = commands.add_parser("doctor", parents=[common], help="look at this machine")
-    doctor.add_argument("--json", action="store_true", help="for programs")
-    demo = commands.add_parser("demo", parents=[common], help="publish a moving picture by WHIP")
-    demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
-    demo.add_argument("--stream", help="name of the stream")
-    demo.add_argument("--key", help="bearer key; better in NEXUS_DEMO_KEY, which others cannot see")
-    settings = commands.add_parser("settings", parents=[common], help="print effective settings")
-    form = settings.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="the reference page")
-    form.add_argument("--sample", action="store_true", help="a file to start from")
-    commands.add_parser("version", parents=[common], help="print the version")
-    return parser
-
-
-def _file(named: Path | None) -> Path | None:
-    """The settings file: named, or in the environment, or in this folder."""
-    if named is not None:
-        return named
-    variable = os.environ.get("NEXUS_CONFIG")
-    if variable:
-        return Path(variable)
-    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
-
-
-def _up(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
-    settings = loaded.settings
-    wanted: list[Role] = [role for role in settings.node.roles if role != "demo"]
-    demo = getattr(chosen, "demo", None)
-    if demo or (demo is None and "demo" in settings.node.roles):
-        wanted.append("demo")
-    settings = replace(settings, node=replace(settings.node, roles=tuple(wanted)))
-    access.check_start(settings)
-    roles.configure_log(settings, "supervisor", None)
-
-    def say_ready(effective: Settings) -> None:
-        _say(family.banner(effective))
-
-    with asyncio.Runner() as runner:
-        return runner.run(family.run_node(settings, say_ready))
-
-
-def _serve(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
-    if chosen.role == "supervisor":
-        return _up(loaded, chosen)
-    return roles.serve_alone(chosen.role, loaded.settings)
-
-
-def _demo(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
-    demo = loaded.settings.demo
-    if chosen.stream is not None:
-        demo = replace(demo, stream=chosen.stream)
-    if chosen.key is not None:
-        demo = replace(demo, key=chosen.key)
-    if chosen.url is not None:
-        demo = replace(demo, url=whip_address(chosen.url, demo.stream))
-    settings = replace(loaded.settings, demo=demo)
-    roles.configure_log(settings, "demo", None)
-    from edge.demo import publisher  # noqa: PLC0415
-
-    return roles.run_stoppable(lambda: publisher.run(settings))
-
-
-def whip_address(url: str, stream: str) -> str:
-    """A WHIP address from a server's address or from one that is whole. Raises SettingsError."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as fault:
-        raise SettingsError(f"--url: {fault}") from fault
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingsError("--url: write http://host:port or a whole WHIP address")
-    if parts.path in {"", "/"}:
-        return f"{parts.scheme}://{parts.netloc}/whip/{stream}"
-    return url
-
-
-def _doctor(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
-    from edge import doctor  # noqa: PLC0415
-
-    findings = doctor.examine(loaded.settings)
-    _say(doctor.as_json(findings) if chosen.json else doctor.as_text(findings))
-    return EXIT_FAILED if doctor.is_ill(findings) else EXIT_OK
-
-
-def _settings(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
-    if chosen.markdown:
-        _say(settings_pages.markdown(Settings))
-    elif chosen.sample:
-        _say(settings_pages.sample(Settings))
-    else:
-        _say(settings_pages.table(loaded))
-    return EXIT_OK
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _complain(first: str, *more: str) -> None:
-    lines = "".join(f"  {line}\n" for line in more)
-    sys.stderr.write(f"nexus: {first}\n{lines}")
-
-
-_COMMANDS: Final = {
-    "up": _up,
-    "serve": _serve,
-    "demo": _demo,
-    "doctor": _doctor,
-    "settings": _settings,
-}
+    return command.run(words)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One role's process: signals, logging, metrics, uvloop and garbage collection, set up in one place.
 
 A role is a coroutine `run(settings, inherited)` that serves until it is cancelled, and says
-`inherited.ready()` when it does. What it needs is imported by its own process alone.
+`inherited.ready()` when it does. What it needs is imported by its own process alone, since a child
+that died is back as fast as it imports: media reads its own sections and never loads an HTTP stack.
 """
 
 import asyncio
@@ -9,23 +10,61 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import uvloop
 
-from edge import access, family
-from edge.settings import Settings
-from ops import log, metrics, run_dir, tracing
-from ops.inherited import Inherited
-from ops.listeners import split_host_port, tcp_slots
-from ops.settings import SettingsError, secret_values
+from edge.http_settings import HttpSettings
+from media.hls.writer import HlsSettings
+from media.webrtc_settings import WebrtcSettings
+from ops import log, metrics, tracing
+from ops.inherited import Handed, Inherited
+from ops.log import LogSettings
+from ops.node import NodeSettings
+from ops.settings import SettingsError, from_plain, secret_values
 from ops.supervisor import EXIT_FAILED, EXIT_OK, EXIT_SETTINGS
+from ops.tracing import TracingSettings
 
 Work = Coroutine[Any, Any, None]
 
 _GC_THRESHOLD: Final = (50_000, 20, 20)
 """What lives long is frozen at the start, what is short-lived has few cycles: collect seldom."""
+
+
+class Settings(Protocol):
+    """What every role's process needs of the settings."""
+
+    @property
+    def node(self) -> NodeSettings: ...
+    @property
+    def log(self) -> LogSettings: ...
+    @property
+    def tracing(self) -> TracingSettings: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """The sections that the media process reads."""
+
+    node: NodeSettings = field(default_factory=NodeSettings)
+    edge: HttpSettings = field(default_factory=HttpSettings)
+    webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
+    hls: HlsSettings = field(default_factory=HlsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
+
+
+def serve_child(role: str, handed: Handed) -> int:
+    """Runs a role with what the supervisor handed over; its exit code."""
+    settings: Settings
+    if role == "media":
+        settings = from_plain(MediaSettings, handed.settings)
+    else:
+        from edge import settings as whole  # noqa: PLC0415
+
+        settings = from_plain(whole.Settings, handed.settings)
+    return serve(role, settings, handed.inherited)
 
 
 def serve(role: str, settings: Settings, given: Inherited) -> int:
@@ -52,31 +91,8 @@ def serve(role: str, settings: Settings, given: Inherited) -> int:
         given.close()
 
 
-def serve_alone(role: str, settings: Settings) -> int:
-    """A role without supervisor: it binds for itself. Edge and media then hear nothing of each other,
-    but share the run directory and so the HLS files.
-
-    Raises SettingsError, ListenError.
-    """
-    if role == "edge":
-        access.check_start(settings)
-    _, port = split_host_port(settings.edge.listen[0])
-    path = run_dir.choose(settings.node.run_dir, port)
-    for folder in (path, path / "hls", path / "metrics"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings = replace(settings, node=replace(settings.node, run_dir=path))
-    given = Inherited()
-    if role == "edge":
-        backlog = settings.edge.backlog
-        given.http = tcp_slots(settings.edge.listen, slots=1, backlog=backlog)[0][0]
-        given.https = tcp_slots(settings.tls.listen, slots=1, backlog=backlog)[0][0]
-    elif role == "media":
-        given.udp = family.bind_udp(settings)
-    return serve(role, settings, given)
-
-
-def entry(role: str, settings: Settings, given: Inherited) -> Work:
-    """The role's own coroutine."""
+def entry(role: str, settings: Any, given: Inherited) -> Work:
+    """The role's own coroutine; `settings` are those that its `run` is declared with."""
     if role == "edge":
         from edge import worker  # noqa: PLC0415
 

@@ -9,13 +9,22 @@ import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Final, Literal, TextIO, cast
 
 import orjson
-import structlog
 
 from ops.settings import setting
+
+# structlog loads rich for tracebacks that we do not draw, 0.2 s of a child's start where it is installed.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = cast("ModuleType", None)
+import structlog  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
 
 Logger = structlog.typing.FilteringBoundLogger
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from edge import main
+from edge import command
 from edge.settings import Settings
 from ops import settings_pages
 from ops.settings import SettingsError, entries
@@ -45,7 +45,7 @@ def nexus(
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
-        code = main.main(arguments)
+        code = command.run(arguments)
         written = capsys.readouterr()
         return Done(code, written.out, written.err)
 
@@ -133,13 +133,13 @@ def test_it_runs_as_a_module() -> None:
     ],
 )
 def test_the_demo_finds_its_address(given: str, address: str) -> None:
-    assert main.whip_address(given, "show") == address
+    assert command.whip_address(given, "show") == address
 
 
 @pytest.mark.parametrize("given", ["host:8080", "ftp://host", "http://"])
 def test_a_wrong_demo_address(given: str) -> None:
     with pytest.raises(SettingsError, match="--url"):
-        main.whip_address(given, "show")
+        command.whip_address(given, "show")
 
 
 def test_the_doctor_speaks_json(nexus: Nexus) -> None:
