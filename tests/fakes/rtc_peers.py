@@ -1,8 +1,8 @@
 """An independent WebRTC stack (aiortc) around the native plane, on loopback.
 
 `Plane` runs one `Sfu` and collects what it tells. `Publisher` sends pictures that were encoded
-beforehand, so it ignores key frame requests, as some encoders do. `Player` counts what it can decode
-and remembers the RTP headers that came. `Relay` loses datagrams by a seed.
+beforehand, so it ignores key frame requests, as some encoders do. `Player` counts what it can
+decode and remembers the RTP headers that came. `Relay` loses datagrams by a seed.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple, Self
 
 import av
-import numpy
+import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -58,10 +58,10 @@ def encoded_pictures(*, seconds: int, size: tuple[int, int] = (320, 240)) -> lis
         "x264-params": "keyint=100000:scenecut=0:slices=1",
     }
     pictures = []
-    noise = numpy.random.default_rng(1)
-    base = noise.integers(0, 255, (size[1], size[0], 3), dtype=numpy.uint8)
+    noise = np.random.default_rng(1)
+    base = noise.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     for i in range(seconds * 30):
-        frame = av.VideoFrame.from_ndarray(numpy.roll(base, i * 4, axis=1), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.roll(base, i * 4, axis=1), format="rgb24")
         frame.pts = i
         pictures += [bytes(packet) for packet in encoder.encode(frame)]
     return pictures + [bytes(packet) for packet in encoder.encode(None)]
@@ -101,8 +101,8 @@ class Tone(MediaStreamTrack):
     async def recv(self) -> av.AudioFrame:
         due = self._start + self._next * 0.02
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        at = (numpy.arange(960) + self._next * 960) * (440 * 2 * numpy.pi / 48_000)
-        samples = (numpy.sin(at) * 8_000).astype(numpy.int16).reshape(1, -1)
+        at = (np.arange(960) + self._next * 960) * (440 * 2 * np.pi / 48_000)
+        samples = (np.sin(at) * 8_000).astype(np.int16).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = 48_000
         frame.pts = self._next * 960
@@ -249,7 +249,7 @@ class Player(Peer):
         return [h for h in self.headers if h.ssrc == most]
 
     def _watch(self, receiver: RTCRtpReceiver) -> None:
-        """aiortc hands out decoded frames only: look at packets where its transport delivers them."""
+        """aiortc hands out decoded frames: look at packets where its transport delivers."""
         deliver = receiver._handle_rtp_packet
 
         async def handle(packet: Any, arrival_time_ms: int) -> None:

@@ -51,17 +51,19 @@ async def test_what_a_viewer_loses_is_sent_again(pictures: list[bytes]) -> None:
 async def test_what_a_publisher_loses_is_asked_for_and_recovered(pictures: list[bytes]) -> None:
     with Plane() as plane:
         plane.sfu.tap("loss", on=True)
-        async with relay(plane, loss=0.05) as lossy:
-            async with Publisher(plane, "loss", lossy.change) as publisher:
-                await publisher.start(pictures)
-                await eventually(lambda: sum(u.video for u in plane.units) > 150, what="units")
-                assert lossy.lost > 20
-                assert plane.total("nacks_out") > 10
-                row = plane.sfu.sessions()[0]
-                assert row["rtx"] > 0
-                video = [u for u in plane.units if u.video]
-                assert sum(u.lost for u in video) <= len(video) // 50, "nearly all came back"
-                assert [u.timestamp for u in video] == sorted({u.timestamp for u in video})
+        async with (
+            relay(plane, loss=0.05) as lossy,
+            Publisher(plane, "loss", lossy.change) as publisher,
+        ):
+            await publisher.start(pictures)
+            await eventually(lambda: sum(u.video for u in plane.units) > 150, what="units")
+            assert lossy.lost > 20
+            assert plane.total("nacks_out") > 10
+            row = plane.sfu.sessions()[0]
+            assert row["rtx"] > 0
+            video = [u for u in plane.units if u.video]
+            assert sum(u.lost for u in video) <= len(video) // 50, "nearly all came back"
+            assert [u.timestamp for u in video] == sorted({u.timestamp for u in video})
 
 
 async def test_a_peer_that_falls_silent_is_closed_once(pictures: list[bytes]) -> None:

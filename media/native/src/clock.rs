@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 
 /// The applied value follows its target by one part in this many of the time that passes.
 const SLEW_DIVISOR: i64 = 100;
+/// Longest time that one step makes up for: a pause is not an occasion to jump.
+const SLEW_ELAPSED_MAX_NS: i64 = 100_000_000;
 /// A difference that is not worth slewing.
 const JUMP_NS: i64 = 500_000_000;
 /// Sender reports whose D is remembered; about half a minute of two media.
@@ -111,7 +113,7 @@ impl StreamClock {
 
     /// Another publisher: forget the former one's words, keep the time that viewers see.
     pub fn new_publisher(&mut self) {
-        self.offsets.clear();
+        self.forget_reports();
         for medium in 0..2 {
             self.new_source(medium);
         }
@@ -144,13 +146,14 @@ impl StreamClock {
         };
         let reported = ntp_unix_ns.wrapping_sub(ticks_to_ns(ts, m.hz));
         let offset = unix_ns.wrapping_sub(ntp_unix_ns);
+        let usual = self.offsets.iter().min();
+        if usual.is_some_and(|u| u.abs_diff(offset) > DISBELIEF_NS as u64) {
+            self.forget_reports(); // the publisher's wall clock has been set
+        }
         let least = self.offsets.iter().copied().fold(offset, i64::min);
         let target = reported.wrapping_add(least);
         if arrived.wrapping_sub(target).unsigned_abs() > DISBELIEF_NS as u64 {
             self.disbelieved += 1;
-            // a publisher whose own clock was set: start again from what it says now
-            self.offsets.clear();
-            self.media[medium].reported_ns = None;
             return;
         }
         if self.offsets.len() == REPORTS_MAX {
@@ -180,6 +183,13 @@ impl StreamClock {
         self.disbelieved
     }
 
+    fn forget_reports(&mut self) {
+        self.offsets.clear();
+        for m in &mut self.media {
+            m.reported_ns = None;
+        }
+    }
+
     fn target(&self, medium: usize) -> Option<i64> {
         let m = &self.media[medium];
         match (m.reported_ns, self.offsets.iter().min()) {
@@ -200,7 +210,7 @@ impl StreamClock {
             self.jumps += 1;
             return;
         }
-        let step = (unix_ns - m.moved_ns).max(0) / SLEW_DIVISOR;
+        let step = (unix_ns - m.moved_ns).clamp(0, SLEW_ELAPSED_MAX_NS) / SLEW_DIVISOR;
         if step == 0 {
             return;
         }

@@ -208,13 +208,13 @@ impl Shared {
         }
     }
 
-    fn entry<'a>(&self, directory: &'a mut Directory, name: &str) -> Option<&'a mut Entry> {
-        if !directory.names.contains_key(name) {
+    fn entry<'a>(&self, directory: &'a mut Directory, wanted: &str) -> Option<&'a mut Entry> {
+        if !directory.names.contains_key(wanted) {
             if directory.names.len() >= STREAMS_MAX {
                 return None;
             }
             let id = self.new_id();
-            let name: Arc<str> = name.into();
+            let name: Arc<str> = wanted.into();
             let info = StreamInfo {
                 id,
                 name: name.clone(),
@@ -228,7 +228,7 @@ impl Shared {
             };
             directory.names.insert(name, entry);
         }
-        directory.names.get_mut(&*name)
+        directory.names.get_mut(wanted)
     }
 
     fn forget_unused(&self, directory: &mut Directory, name: &str) {

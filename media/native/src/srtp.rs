@@ -65,13 +65,13 @@ pub enum Way {
 
 enum Cipher {
     Gcm {
-        key: LessSafeKey,
+        key: Box<LessSafeKey>,
         salt: [u8; 12],
     },
     Cm {
         key: EncryptingKey,
         salt: [u8; 14],
-        mac: hmac::Key,
+        mac: Box<hmac::Key>,
     },
 }
 
@@ -119,7 +119,7 @@ fn cipher(keys: &Keys, way: Way, label: u8) -> Cipher {
         Cipher::Cm {
             key: counter_mode(key),
             salt: session_salt,
-            mac: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &mac),
+            mac: Box::new(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &mac)),
         }
     } else {
         let mut session_salt = [0u8; 12];
@@ -131,7 +131,7 @@ fn cipher(keys: &Keys, way: Way, label: u8) -> Cipher {
         };
         let key = UnboundKey::new(algorithm, key).expect("the key has the algorithm's length");
         Cipher::Gcm {
-            key: LessSafeKey::new(key),
+            key: Box::new(LessSafeKey::new(key)),
             salt: session_salt,
         }
     }

@@ -107,10 +107,37 @@ fn a_nonsensical_report_is_not_believed() {
     for k in 0..5 {
         let arrival = START + (1_000 + k) * MS;
         c.report(VIDEO, u64::from(u32::MAX), START, arrival);
-        c.report(VIDEO, 90_000, i64::MIN / 2, arrival);
+        c.report(VIDEO, u64::from(u32::MAX), i64::MIN / 2, arrival);
     }
     assert_eq!(c.disbelieved(), 10);
     assert!((error_ns(&c, VIDEO) - before).abs() < MS);
+}
+
+#[test]
+fn a_publisher_whose_wall_clock_is_set_moves_nobodys_time() {
+    for hours in [-1i64, 1] {
+        let mut c = clock();
+        for second in 0..10 {
+            run(&mut c, VIDEO, second * 1_000, 50, |_| 40 * MS);
+            run(&mut c, AUDIO, second * 1_000, 50, |_| 40 * MS);
+            let ms = second * 1_000 + 990;
+            let set = if second < 5 {
+                0
+            } else {
+                hours * 3_600 * SECOND
+            };
+            let at = START + ms * MS;
+            c.report(VIDEO, (ms * 90) as u64, at + set, at + 8 * MS);
+            for medium in [VIDEO, AUDIO] {
+                assert!(
+                    (0..=40 * MS).contains(&error_ns(&c, medium)),
+                    "second {second}"
+                );
+            }
+            c.report(AUDIO, (ms * 48) as u64, at + set, at + 9 * MS);
+        }
+        assert_eq!((c.jumps(), c.disbelieved()), (0, 0));
+    }
 }
 
 #[test]
