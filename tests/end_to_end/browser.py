@@ -42,8 +42,11 @@ class Seen:
 
 
 @contextmanager
-def chromium() -> Iterator[BrowserContext]:
-    """One Chromium with one context; closed, profile and all, on leaving."""
+def chromium(*, probing: bool = False) -> Iterator[BrowserContext]:
+    """One Chromium with one context; closed, profile and all, on leaving.
+
+    probing: the pages' content security policy lets the probe's audio worklet in.
+    """
     with sync_playwright() as play, tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         context = play.chromium.launch_persistent_context(
             profile,
@@ -51,6 +54,7 @@ def chromium() -> Iterator[BrowserContext]:
             headless=True,
             args=FLAGS,
             permissions=["camera", "microphone"],
+            bypass_csp=probing,
             viewport={"width": 1280, "height": 800},
         )
         try:

@@ -48,7 +48,8 @@ def quiet_family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 
 @pytest.fixture
 def browser() -> Iterator[BrowserContext]:
-    with chromium() as context:
+    """A Chromium that the probe may work in."""
+    with chromium(probing=True) as context:
         yield context
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,7 +106,11 @@ def test_every_player_decodes_it(
     with _sender(sender, family, stream, tmp_path):
         wait_until(f"{sender} is live", lambda: family.live(stream), 20)
         wait_until("HLS has begun", lambda: family.streams()[stream]["hls"], 20)
-        pictures, sounds = asyncio.run(_aiortc_frames(f"{family.url}/whep/{stream}", 60))
+        with ThreadPoolExecutor(1) as aside:  # the browser's driver has a loop in this thread
+            playing = aside.submit(
+                lambda: asyncio.run(_aiortc_frames(f"{family.url}/whep/{stream}", 60))
+            )
+            pictures, sounds = playing.result()
         say(f"{sender} to aiortc", pictures=pictures, sounds=sounds)
         with werift(
             "play",
@@ -137,6 +142,7 @@ def test_every_player_decodes_it(
         ) as reader:
             wait_until("ffmpeg has read the playlist", lambda: not reader.running(), 30)
         said = reader.log()
+        assert "frame=" in said, said
         frames = int(said.rsplit("frame=", 1)[1].split()[0])
         say(f"{sender} to ffmpeg by HLS", frames=frames)
         assert frames >= 90

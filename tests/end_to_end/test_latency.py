@@ -95,7 +95,7 @@ def test_lips_and_voice_agree(browser: BrowserContext, family: Family) -> None:
     page = seen.page
     for name, player in (("webrtc", WEBRTC), ("hls", HLS)):
         page.evaluate(
-            f"window.p = probe.watch(document.querySelector('{player}'), {{x: 0.86, y: 0.30, w: 0.02, h: 0.03}})"
+            f"window.p = probe.watch(document.querySelector('{player}'), {{x: 0.762, y: 0.444, w: 0.01, h: 0.017}})"
         )
         page.evaluate(
             f"(async () => {{ window.heard = await probe.listen(document.querySelector('{player}')) }})()"
