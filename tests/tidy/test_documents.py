@@ -78,6 +78,14 @@ def test_paths_named_exist(paper: str) -> None:
     fail_with(faults)
 
 
+@pytest.mark.parametrize("paper", PAPERS)
+def test_links_lead_somewhere(paper: str) -> None:
+    text = (ROOT / paper).read_text()
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not ((ROOT / paper).parent / link).exists()] == []
+
+
 def test_make_targets_named_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     read = [s for s in sources() if s.path.endswith((".md", ".py", ".ts", ".html"))]
