@@ -71,14 +71,14 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         until(f"ready; see {path}", lambda: status("/readyz") == 200, START_SECONDS)
         yield path
-        leaders = [p for p in of_the_image() if p.parent() not in of_the_image()]
-        for leader in leaders:
-            leader.send_signal(signal.SIGTERM)
+        [media] = [process for process in of_the_image() if "media" in process.cmdline()]
+        media.parent().send_signal(signal.SIGTERM)
         assert running.wait(STOP_SECONDS) == 0
         until("no process is left", lambda: not of_the_image(), 5.0)
     finally:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
 
 
 def test_it_serves(log: Path) -> None:
