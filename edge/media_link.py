@@ -3,8 +3,9 @@
 It sends requests and awaits their replies, keeps the mirror of all streams, and passes wake-ups on.
 It never blocks the loop: what the socket does not take waits in a bounded queue. The supervisor
 keeps both ends of the pair, so a dead media process is not seen as an end of file: its successor's
-`Hello` is what tells, and fails what the former one still owed. It decides nothing about access or
-HTTP.
+`Hello` is what tells. What the former one still owed is asked once more of the new one, so that who
+publishes or joins in that second is served, not refused; asked twice, it fails. It decides nothing
+about access or HTTP.
 """
 
 import asyncio
@@ -48,6 +49,8 @@ REPLY_SECONDS: Final = 5.0
 """How long a reply may take."""
 READY_SECONDS: Final = 2.0
 """How long a request waits for a media process that is just starting."""
+ASKED_MAX: Final = 2
+"""How many media processes are asked the same, one after the other."""
 PENDING_MAX: Final = 2_000
 """Most requests without a reply."""
 QUEUE_MESSAGES_MAX: Final = 2_000
@@ -61,6 +64,19 @@ _log = get_logger("edge.media_link")
 Command = Publish | Play | Close | AskKeyFrame | ListSessions
 Reply = Answered | Refused | Done | Sessions
 R = TypeVar("R", Answered, Done, Sessions)
+
+
+class _Pending:
+    """A request without a reply."""
+
+    __slots__ = ("asked", "boot", "data", "future")
+
+    def __init__(self, data: bytes, future: asyncio.Future[Reply], boot: str) -> None:
+        self.data = data
+        self.future = future
+        self.boot = boot
+        """Which media process was asked last."""
+        self.asked = 1
 
 
 class MediaLink:
@@ -88,7 +104,7 @@ class MediaLink:
         self._ready = asyncio.Event()
         self._open = False
         self._numbers = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._queue: deque[bytes] = deque(maxlen=QUEUE_MESSAGES_MAX)
         self._streams: dict[str, StreamChanged] = {}
         self._untold: set[str] = set()
@@ -172,10 +188,11 @@ class MediaLink:
                 "too many requests wait for media", code="media.overloaded", retry_after_seconds=1
             )
         number = next(self._numbers)
+        data = encode(make(number))
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[number] = future
+        self._pending[number] = _Pending(data, future, self._media_boot)
         try:
-            if not self._send(make(number)):
+            if not self._send_data(data):
                 raise Unavailable(
                     "media does not keep up", code="media.overloaded", retry_after_seconds=1
                 )
@@ -204,9 +221,11 @@ class MediaLink:
 
     def _send(self, message: EdgeMessage) -> bool:
         """Whether it was sent or queued."""
+        return self._send_data(encode(message))
+
+    def _send_data(self, data: bytes) -> bool:
         if not self._open:
             return False
-        data = encode(message)
         if not self._queue and self._write(data):
             return True
         if len(self._queue) >= QUEUE_MESSAGES_MAX:
@@ -264,6 +283,7 @@ class MediaLink:
                 for name in tuple(self._untold):
                     self._mirror(msgspec.structs.replace(self._streams[name], state="gone"))
                 self._ready.set()
+                self._repeat_pending()
             case Answered() | Refused() | Done() | Sessions():
                 self._reply(message)
 
@@ -282,22 +302,31 @@ class MediaLink:
         self._media_boot = boot
         self._ready.clear()
         self._untold = set(self._streams)
-        self._fail_pending()
+        for pending in self._pending.values():
+            if pending.asked >= ASKED_MAX:
+                _fail(pending)
         self._send(Hello(boot=self._boot, role="edge"))
 
     def _reply(self, message: Reply) -> None:
-        future = self._pending.pop(message.id, None)
-        if future is not None and not future.done():
-            future.set_result(message)
+        pending = self._pending.pop(message.id, None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_result(message)
         elif isinstance(message, Answered):
             # Whoever asked is gone and will never know its URL: the session would only take room.
             self._send(Close(next(self._numbers), message.session, reason="nobody waits for it"))
 
+    def _repeat_pending(self) -> None:
+        """Asks the new media process what the former one did not answer."""
+        for pending in self._pending.values():
+            if pending.boot != self._media_boot and not pending.future.done():
+                pending.boot = self._media_boot
+                pending.asked += 1
+                self._send_data(pending.data)
+
     def _fail_pending(self) -> None:
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(_restarting())
+        for pending in self._pending.values():
+            _fail(pending)
+        self._pending.clear()
 
     def _broken(self, error: OSError) -> None:
         if self._open:
@@ -313,6 +342,11 @@ class MediaLink:
             loop.remove_reader(self._socket)
             loop.remove_writer(self._socket)
         self._queue.clear()
+
+
+def _fail(pending: _Pending) -> None:
+    if not pending.future.done():
+        pending.future.set_exception(_restarting())
 
 
 def _restarting() -> Unavailable:

@@ -81,14 +81,13 @@ async def test_a_restarted_media_process(pair: tuple[socket.socket, socket.socke
         media.mute = True
         waiting = asyncio.ensure_future(link.publish("demo", offer="v=0", grant=GRANT))
         await eventually(lambda: media.asked(Publish))
-        media.mute = False
         media.say(Hello("media-1", "media"))
         del media.streams["lost"]
         changes.clear()
+        media.mute = False
         media.say(Hello("media-2", "media"))
-        with pytest.raises(Unavailable) as failed:
-            await waiting
-        assert (failed.value.code, failed.value.retry_after_seconds) == ("media.restarting", 1)
+        assert (await waiting).etag == "tag1", "the new process is asked what the old one was"
+        assert len(media.asked(Publish)) == 2
         await eventually(lambda: "lost" not in link.streams)
         await eventually(lambda: link.ready)
         assert list(link.streams) == ["kept"]
@@ -96,6 +95,24 @@ async def test_a_restarted_media_process(pair: tuple[socket.socket, socket.socke
         media.say(Answered(media.asked(Publish)[0].id, "late", "v=0", "e", "u"))
         await eventually(lambda: media.asked(Close))
         assert media.asked(Close)[0].session == "late"
+
+
+async def test_what_two_media_processes_did_not_answer_fails(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    async with FakeMedia(pair[1]) as media, MediaLink(pair[0]) as link:
+        await eventually(lambda: link.ready)
+        media.mute = True
+        waiting = asyncio.ensure_future(link.publish("demo", offer="v=0", grant=GRANT))
+        await eventually(lambda: media.asked(Publish))
+        media.say(Hello("media-2", "media"))
+        media.say(Ready())
+        await eventually(lambda: len(media.asked(Publish)) == 2)
+        media.say(Hello("media-3", "media"))
+        with pytest.raises(Unavailable) as failed:
+            await waiting
+        assert (failed.value.code, failed.value.retry_after_seconds) == ("media.restarting", 1)
+        assert link.pending == 0
 
 
 async def test_a_silent_or_absent_media_process(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -1,5 +1,6 @@
 """The built pages: which file each path gets, their headers, and that no request names a file."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import yarl
 
 from edge import pages, worker
-from tests.edge.conftest import Running, Start
+from edge.http_settings import HttpSettings
+from tests.edge.conftest import Running, Start, eventually
 
 
 @pytest.fixture
@@ -98,3 +100,19 @@ async def test_pages_that_are_not_built_say_so(
     async with http.get(running.url) as reply:
         assert reply.status == 503
         assert "make web" in (await reply.json(content_type=None))["detail"]
+
+
+async def test_a_client_that_does_not_read_is_cut(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    static = tmp_path / "static"
+    (static / "assets").mkdir(parents=True)
+    (static / "assets" / "big.js").write_bytes(b"x" * 16_000_000)
+    monkeypatch.setattr(worker, "Pages", lambda: pages.Pages(static))
+    running: Running = await start(edge=HttpSettings(stalled_seconds=1))
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1_000)
+    writer.write(b"GET /assets/big.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n")
+    assert running.worker.door.count == 1
+    await eventually(lambda: running.worker.door.count == 0)
+    writer.transport.abort()
