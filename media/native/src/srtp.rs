@@ -69,7 +69,7 @@ enum Cipher {
         salt: [u8; 12],
     },
     Cm {
-        key: EncryptingKey,
+        key: Box<EncryptingKey>,
         salt: [u8; 14],
         mac: Box<hmac::Key>,
     },
@@ -117,7 +117,7 @@ fn cipher(keys: &Keys, way: Way, label: u8) -> Cipher {
         let mut mac = [0u8; 20];
         derive(&prf, salt, label + 1, &mut mac);
         Cipher::Cm {
-            key: counter_mode(key),
+            key: Box::new(counter_mode(key)),
             salt: session_salt,
             mac: Box::new(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &mac)),
         }
