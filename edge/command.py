@@ -131,8 +131,8 @@ def _serve(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
 
 
 def _serve_alone(role: str, settings: Settings) -> int:
-    """A role without supervisor: it binds for itself. Edge and media then hear nothing of each other,
-    but share the run directory and so the HLS files.
+    """A role without supervisor: it binds for itself. Edge and media then hear nothing of each
+    other, but share the run directory and so the HLS files.
 
     Raises SettingsError, ListenError.
     """
@@ -160,7 +160,7 @@ def _demo(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     if chosen.key is not None:
         demo = replace(demo, key=chosen.key)
     if chosen.url is not None:
-        demo = replace(demo, url=whip_address(chosen.url, demo.stream))
+        demo = replace(demo, url=whip_address(chosen.url, stream=demo.stream))
     settings = replace(loaded.settings, demo=demo)
     roles.configure_log(settings, "demo", None)
     from edge.demo import publisher  # noqa: PLC0415
@@ -168,7 +168,7 @@ def _demo(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     return roles.run_stoppable(lambda: publisher.run(settings))
 
 
-def whip_address(url: str, stream: str) -> str:
+def whip_address(url: str, *, stream: str) -> str:
     """A WHIP address from a server's address or from one that is whole. Raises SettingsError."""
     try:
         parts = urlsplit(url)

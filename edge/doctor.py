@@ -1,7 +1,7 @@
 """`nexus doctor`: looks at this machine as a node would use it, and says what to do.
 
-Each check is one function that returns findings; none of them changes anything, and none needs the network.
-What is only slow or risky is a warning; what keeps a node from serving is a fault.
+Each check is one function that returns findings; none of them changes anything, and none needs the
+network. What is only slow or risky is a warning; what keeps a node from serving is a fault.
 """
 
 import contextlib
@@ -161,7 +161,7 @@ def _codecs(_settings: Settings) -> Iterator[Finding]:
             missing.append(name)
     if missing:
         detail = f"this FFmpeg lacks {', '.join(missing)}"
-        advice = "install PyAV from its wheel, which carries them; without AAC some players have no sound"
+        advice = "install PyAV from its wheel, which has them; HLS lacks AAC sound without"
         yield Finding("codecs", "warn", detail, advice)
     else:
         yield Finding("codecs", "ok", "H.264, Opus and AAC")

@@ -1,7 +1,7 @@
 """A node: which children it has, which socket each gets, and what it tells whoever started it.
 
-It binds everything, writes the effective settings down for the children (real ports, real run directory)
-and hands over to `ops/supervisor.py`, which knows nothing of edge or media.
+It binds everything, writes the effective settings down for the children (real ports, real run
+directory) and hands over to `ops/supervisor.py`, which knows nothing of edge or media.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import edge
 from edge.settings import Settings
 from media.webrtc_settings import worker_count
 from ops import listeners, metrics, run_dir
@@ -187,7 +186,7 @@ async def _bind_patiently(settings: Settings, *, patient: bool) -> Bound:
 
 def _child(role: str, slot: int, sockets: dict[str, list[socket.socket]]) -> Child:
     """It runs the same code as this process does, wherever it was started."""
-    code = str(Path(edge.__file__).parent.parent)
+    code = str(Path(__file__).parent.parent)
     others = [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
     return Child(
         name=f"{role}-{slot}",

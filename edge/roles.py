@@ -1,4 +1,5 @@
-"""One role's process: signals, logging, metrics, uvloop and garbage collection, set up in one place.
+"""One role's process: signals, logging, metrics, uvloop and garbage collection, set up in one
+place.
 
 A role is a coroutine `run(settings, inherited)` that serves until it is cancelled, and says
 `inherited.ready()` when it does. What it needs is imported by its own process alone, since a child

@@ -1,1 +1,1 @@
-"""What every process needs: settings, log, metrics, tracing, errors, tasks, clock, ids, supervision."""
+"""What every process needs: settings, log, metrics, tracing, errors, tasks, ids, supervision."""

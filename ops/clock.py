@@ -1,7 +1,7 @@
 """Where the time comes from: asked for, never read behind a caller's back.
 
-Engines take `now` as an argument; drivers hold a `Clock`. Tests hold `tests/fakes/clock.py`. It does
-not sleep: waiting is the event loop's.
+Engines take `now` as an argument; drivers hold a `Clock`. Tests hold `tests/fakes/clock.py`. It
+does not sleep: waiting is the event loop's.
 """
 
 import time

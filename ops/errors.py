@@ -1,16 +1,16 @@
-"""The three kinds of failure, as types; edge alone turns them into HTTP statuses (`edge/problems.py`).
+"""The three kinds of failure, as types; `edge/problems.py` alone makes HTTP statuses of them.
 
     Exception
     ├── NexusError            never raised itself
     │   ├── Rejected          the caller's fault: the same request fails again
-    │   │   └── …             SettingsError, ListenError, and those of media/errors.py, edge/access.py
+    │   │   └── …             SettingsError, ListenError; media/errors.py, edge/access.py
     │   └── Unavailable       the world's fault: may be repeated, after `retry_after_seconds`
     │       └── …
     └── anything else         a bug of ours: ends its task, is logged with its traceback
 
-`code` is stable and dotted (`stream.not_live`), for programs. The message is a sentence for people and
-safe to show to whoever asked: it never holds a secret, a path of the machine or a traceback. `fields`
-are details for programs and logs, as safe as the message.
+`code` is stable and dotted (`stream.not_live`), for programs. The message is a sentence for people
+and safe to show to whoever asked: it never holds a secret, a path of the machine or a traceback.
+`fields` are details for programs and logs, as safe as the message.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Field = str | int | float | bool | None
 
 
 class NexusError(Exception):
-    """What all expected failures have in common. A subclass sets `code`, or each raise gives one."""
+    """What expected failures have in common. A subclass sets `code`, or each raise gives one."""
 
     code: str = "internal"
     retryable: ClassVar[bool] = False

@@ -1,8 +1,8 @@
 """Names for things: sortable ids that carry their region, and ids that nobody can guess.
 
 `str_eu1_01jz3k…` is prefix, region and a ULID (48 bits of Unix milliseconds, 80 random bits, in
-Crockford's base 32, lower case), strictly growing within one maker. An id is a name, not a permission:
-what opens something by itself is made by `secret_id`.
+Crockford's base 32, lower case), strictly growing within one maker. An id is a name, not a
+permission: what opens something by itself is made by `secret_id`.
 """
 
 import re

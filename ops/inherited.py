@@ -1,8 +1,9 @@
-"""What a role gets from its supervisor: sockets, the life pipe, the settings, the way to say "ready".
+"""What a role gets from its supervisor: sockets, the life pipe, the settings, the way to say
+"ready".
 
-The supervisor passes descriptors by number and describes them in NEXUS_FDS (JSON); `take` turns them into
-sockets, once. A role that runs alone has an `Inherited` of sockets it bound for itself. Descriptors that
-are not named there stay closed to the child.
+The supervisor passes descriptors by number and describes them in NEXUS_FDS (JSON); `take` turns
+them into sockets, once. A role that runs alone has an `Inherited` of sockets it bound for itself.
+Descriptors that are not named there stay closed to the child.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Binds the node's sockets, and says clearly why it cannot and who is in the way.
 
-TCP: one listening socket a worker on the same address (SO_REUSEPORT), so the kernel spreads connections
-and a restarted worker finds its own queue. UDP: one port a native worker. It accepts nothing itself.
+TCP: one listening socket a worker on the same address (SO_REUSEPORT), so the kernel spreads
+connections and a restarted worker finds its own queue. UDP: one port a native worker. It accepts
+nothing itself.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ _CLOSED_STATE: Final = "07"
 
 
 class ListenError(Rejected):
-    """An address cannot be listened on; the message names it, the reason and, if known, who has it."""
+    """An address cannot be listened on; the message names it, why, and who has it if known."""
 
     code = "listen.failed"
 
@@ -64,7 +65,10 @@ class _Bind:
 
 
 def split_host_port(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[IPv6]:port"; the host may be empty or "*". Raises ListenError."""
+    """Host and port of "host:port" or "[IPv6]:port"; the host may be empty or "*".
+
+    Raises ListenError.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -120,7 +124,7 @@ def link() -> tuple[socket.socket, socket.socket]:
 
 
 def holder(port: int, *, udp: bool) -> Holder | None:
-    """Who holds a local port, as far as this user may see. Cost: reads every process's descriptors."""
+    """Who holds a local port, as far as this user may see. Cost: reads all processes' files."""
     inodes = _inodes(port, udp=udp)
     if not inodes:
         return None

@@ -1,7 +1,7 @@
 """Structured log lines on standard error: one event, its fields, and no secret.
 
-JSON for machines, columns for people. Libraries that use the standard `logging` come out in the same
-shape. It writes to standard error only; files and rotation are the platform's.
+JSON for machines, columns for people. Libraries that use the standard `logging` come out in the
+same shape. It writes to standard error only; files and rotation are the platform's.
 """
 
 import logging
@@ -16,7 +16,8 @@ import orjson
 
 from ops.settings import setting
 
-# structlog loads rich for tracebacks that we do not draw, 0.2 s of a child's start where it is installed.
+# structlog loads rich for tracebacks that we do not draw, 0.2 s of a child's start where it is
+# installed.
 _rich = sys.modules.get("rich")
 sys.modules["rich"] = cast("ModuleType", None)
 import structlog  # noqa: E402

@@ -1,16 +1,19 @@
 """Counters, gauges and histograms of the whole family, rendered by any of its processes.
 
-A component declares its metrics beside itself at import. `start` gives this process a file of its own in
-the run directory (`metrics/`), named after its role and slot: a restarted process goes on counting where
-the dead one stopped, and no file outlives its slot. `render` adds all files up, so whichever edge
-worker is asked tells of all processes. Without `start` (tests, tools) metrics live in this process alone.
+A component declares its metrics beside itself at import. `start` gives this process a file of its
+own in the run directory (`metrics/`), named after its role and slot: a restarted process goes on
+counting where the dead one stopped, and no file outlives its slot. `render` adds all files up, so
+whichever edge worker is asked tells of all processes. Without `start` (tests, tools) metrics live
+in this process alone.
 
 Labels are bounded: past `series_max` combinations a metric counts under "other".
 """
 
 import math
 import os
+import re
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +30,12 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
 
 R = TypeVar("R", prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
+MetricName = str
+"""Snake case with the unit last; mixing it up with the sentence of help fails at once."""
 Combine = Literal["sum", "max", "min", "last", "each"]
-"""How processes' gauges become one: "each" keeps one a process, labelled `pid` with role and slot."""
+"""How processes' gauges become one: "each" keeps one a process, `pid` being role and slot."""
 
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _Mode = Literal["livesum", "livemax", "livemin", "livemostrecent", "liveall"]
 _MODES: Final[dict[Combine, _Mode]] = {
     "sum": "livesum",
@@ -49,10 +55,10 @@ class _State:
     directory: Path | None = None
 
 
-class _Declared:
+class _Declared(ABC):
+    @abstractmethod
     def touch(self) -> None:
         """Makes the real metric, so that it is rendered as zero before its first use."""
-        raise NotImplementedError
 
 
 _state = _State()
@@ -62,6 +68,8 @@ class _Metric(_Declared, Generic[R]):
     """A declaration; the real metric is made on first use, when it is known where it counts."""
 
     def __init__(self, name: str, help: str, labels: Sequence[str], series_max: int) -> None:
+        assert _NAME.fullmatch(name), f"not a metric's name: {name!r}"
+        assert help.endswith("."), f"a sentence, please: {help!r}"
         if name in _state.declared:
             raise ValueError(f"metric {name} is declared twice")
         _state.declared[name] = self
@@ -84,8 +92,8 @@ class _Metric(_Declared, Generic[R]):
         self._real = None
         self._series.clear()
 
-    def _make(self) -> R:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> R: ...
 
     def _with(self, label_values: tuple[str, ...]) -> R:
         if not self._labels:
@@ -155,14 +163,14 @@ class Histogram(_Metric[prometheus_client.Histogram]):
 
 
 def counter(
-    name: str, help: str, labels: Sequence[str] = (), *, series_max: int = 1_000
+    name: MetricName, help: str, labels: Sequence[str] = (), *, series_max: int = 1_000
 ) -> Counter:
     """Declares a counter, once a process; `name` without `_total`."""
     return Counter(name, help, labels, series_max)
 
 
 def gauge(
-    name: str,
+    name: MetricName,
     help: str,
     labels: Sequence[str] = (),
     *,
@@ -176,7 +184,7 @@ def gauge(
 
 
 def histogram(
-    name: str,
+    name: MetricName,
     help: str,
     labels: Sequence[str] = (),
     *,

@@ -1,8 +1,9 @@
 """The node's run directory: made, locked, adopted from a node that died, removed on a clean stop.
 
-The lock is an advisory one on the directory itself, so it ends with the supervisor however that ends,
-and leaves no file. What a dead node left is swept, but for its HLS files when they are fresh: playlists
-then go on where they stopped. Nothing here trusts a directory that another user could have made.
+The lock is an advisory one on the directory itself, so it ends with the supervisor however that
+ends, and leaves no file. What a dead node left is swept, but for its HLS files when they are fresh:
+playlists then go on where they stopped. Nothing here trusts a directory that another user could
+have made.
 """
 
 import contextlib

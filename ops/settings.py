@@ -8,8 +8,8 @@ A component declares its settings beside itself, one frozen dataclass a section,
     --section.field=value     the flag
 
 The later wins: default, file, environment, flag. A setting that does not exist, wherever it stands,
-and a value of the wrong type stop the start; every fault is told at once, with the line or variable it
-stands in. Pages made of the same declarations are `ops/settings_pages.py`; values come from
+and a value of the wrong type stop the start; every fault is told at once, with the line or variable
+it stands in. Pages made of the same declarations are `ops/settings_pages.py`; values come from
 `ops/settings_values.py`. It reads nothing by itself but the file it is told of.
 """
 
@@ -205,7 +205,7 @@ def from_plain(root: type[T], data: Mapping[str, Mapping[str, Any]]) -> T:
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
-    """Settings as JSON's types, secrets included: for handing over to a child, never for showing."""
+    """Settings as JSON's types, secrets included: to hand over to a child, never to show."""
     plain = _plain(settings)
     assert isinstance(plain, dict)
     return plain

@@ -1,5 +1,5 @@
-"""What people read about settings, made from their declarations: a reference page, a sample file, and
-the table of effective values. Secret values are never shown.
+"""What people read about settings, made from their declarations: a reference page, a sample file,
+and the table of effective values. Secret values are never shown.
 """
 
 import inspect
@@ -16,8 +16,9 @@ _INTRODUCTION: Final = """\
 
 Made by `nexus settings --markdown` from the code; a test keeps it equal.
 
-A setting may stand in a TOML file (`--config PATH`, `NEXUS_CONFIG`, else `nexus.toml` in the current
-folder), in the environment, or be given as a flag; the later wins: default, file, environment, flag.
+A setting may stand in a TOML file (`--config PATH`, `NEXUS_CONFIG`, else `nexus.toml` in the
+current folder), in the environment, or be given as a flag; the later wins: default, file,
+environment, flag.
 
 ```toml
 [edge]                                    # nexus.toml
@@ -28,8 +29,8 @@ NEXUS_EDGE_LISTEN=127.0.0.1:8080 nexus up   # lists: comma separated, or JSON
 nexus up --edge.listen=127.0.0.1:8080
 ```
 
-`nexus settings` prints the values in force and where each comes from; `nexus settings --sample` a file to
-start from. A setting that does not exist, or has a wrong value, stops the start.
+`nexus settings` prints the values in force and where each comes from; `nexus settings --sample` a
+file to start from. A setting that does not exist, or has a wrong value, stops the start.
 """
 
 

@@ -1,8 +1,8 @@
 """Turns what a file, a variable or a flag says into a setting's value, or says why it cannot.
 
-Types it knows: bool, int, float, str, Path, Literal, `X | None`, tuples, lists and dicts of these, and
-dataclasses of these (tables in the file, JSON elsewhere). It never guesses: "8080" is no number in a
-TOML file, and 1 is no bool.
+Types it knows: bool, int, float, str, Path, Literal, `X | None`, tuples, lists and dicts of these,
+and dataclasses of these (tables in the file, JSON elsewhere). It never guesses: "8080" is no number
+in a TOML file, and 1 is no bool.
 """
 
 import dataclasses
@@ -232,7 +232,7 @@ def _mapping(kind: Any, data: Any, bounds: Bounds) -> dict[str, Any]:
 
 
 def _record(kind: type[Any], data: Any) -> Any:
-    """A dataclass from a table. An unknown field is refused, with a hint; secrets are not quoted."""
+    """A dataclass from a table. An unknown field is refused with a hint; no secret is quoted."""
     if not isinstance(data, Mapping):
         raise UnfitError(f"{type(data).__name__} is not a table")
     hints = get_type_hints(kind)

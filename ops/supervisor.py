@@ -1,7 +1,8 @@
 """Starts a node's children, starts them again when they die, and stops them promptly.
 
-Theory of operation. The supervisor holds every socket, so that a child's death loses none: connections
-wait in the listening socket's queue, datagrams in the UDP socket's, until the next child takes over.
+Theory of operation. The supervisor holds every socket, so that a child's death loses none:
+connections wait in the listening socket's queue, datagrams in the UDP socket's, until the next
+child takes over.
 
     starting ──ready──▶ running ──exit──▶ pausing ──▶ starting …      pause: 0, 0.2, 0.4, 0.8 … 5 s
         │ exit                                                        (as after 30 s of health)
@@ -9,9 +10,9 @@ wait in the listening socket's queue, datagrams in the UDP socket's, until the n
         └──▶ hopeless: exits with EXIT_SETTINGS, or dies FIRST_STARTS_MAX times before the node was
              ever ready: the whole node stops with that child's code
 
-Children die with it however it ends: by SIGTERM when it stops, by the kernel's parent-death signal and
-by the closing life pipe when it is killed. It speaks no protocol and knows no role: what to start, with
-which sockets, comes in as `Child`.
+Children die with it however it ends: by SIGTERM when it stops, by the kernel's parent-death signal
+and by the closing life pipe when it is killed. It speaks no protocol and knows no role: what to
+start, with which sockets, comes in as `Child`.
 """
 
 import asyncio
@@ -96,8 +97,8 @@ class Supervisor:
         clock: Clock = SYSTEM,
         restart: Restart | None = None,
     ) -> None:
-        """facts: what `supervisor.json` says beside pids. on_ready: called once, when all are ready,
-        or when the essential ones are and the others have been waited for."""
+        """facts: what `supervisor.json` says beside pids. on_ready: called once, when all are
+        ready, or when the essential ones are and the others have been waited for."""
         self._states = [_Running(child) for child in children]
         self._run_dir = run_dir
         self._facts = dict(facts)
@@ -301,7 +302,7 @@ class Supervisor:
                 _kill(state.process, signal.SIGHUP)
 
     def _on_bug(self, name: str, error: BaseException) -> None:
-        """The keeper of a child failed, which is a fault of ours: better no node than half of one."""
+        """The keeper of a child failed, a fault of ours: better no node than half of one."""
         _log.error("the node stops", task=name, reason=repr(error))
         self.stop(EXIT_FAILED)
 

@@ -84,7 +84,8 @@ class SupervisedGroup:
         await self.stop()
 
     def start(self, name: str, work: Work[T]) -> asyncio.Task[T]:
-        """Runs `work` until it ends, fails or the group is left. The result may be awaited, not must.
+        """Runs `work` until it ends, fails or the group is left. The result may be awaited, not
+        must.
 
         Raises Unavailable (`tasks.too_many`) when the group is full.
         """

@@ -74,7 +74,7 @@ def start(settings: TracingSettings, *, role: str, slot: int) -> None:
 
 
 def stop() -> None:
-    """Sends what is left and ends the exporter. Cost: waits for the endpoint, some seconds at most."""
+    """Sends what is left and ends the exporter. Cost: waits for the endpoint, for seconds."""
     if _state.provider is not None:
         _state.provider.shutdown()
     _state.provider = _state.tracer = _state.propagator = None

@@ -133,13 +133,13 @@ def test_it_runs_as_a_module() -> None:
     ],
 )
 def test_the_demo_finds_its_address(given: str, address: str) -> None:
-    assert command.whip_address(given, "show") == address
+    assert command.whip_address(given, stream="show") == address
 
 
 @pytest.mark.parametrize("given", ["host:8080", "ftp://host", "http://"])
 def test_a_wrong_demo_address(given: str) -> None:
     with pytest.raises(SettingsError, match="--url"):
-        command.whip_address(given, "show")
+        command.whip_address(given, stream="show")
 
 
 def test_the_doctor_speaks_json(nexus: Nexus) -> None:

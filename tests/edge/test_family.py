@@ -1,4 +1,4 @@
-"""A node's processes: who dies, who comes back, what is kept meanwhile. Real processes and sockets."""
+"""A node's processes: who dies, who comes back, what is kept. Real processes and sockets."""
 
 import contextlib
 import json

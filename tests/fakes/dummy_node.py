@@ -1,8 +1,9 @@
-"""A supervisor over dummy children, in a process of its own: `python -m tests.fakes.dummy_node JSON`.
+"""A supervisor over dummy children, in a process of its own: `python -m tests.fakes.dummy_node
+JSON`.
 
 JSON: {"run_dir": path, "http": "127.0.0.1:0", "udp": 0, "children": [[name, kind, essential], …],
-"stop_seconds": 5}. Children named edge-N get a listening socket and one end of a link, media-0 the UDP
-socket and the other ends. Prints one line of JSON with the real ports when ready.
+"stop_seconds": 5}. Children named edge-N get a listening socket and one end of a link, media-0 the
+UDP socket and the other ends. Prints one line of JSON with the real ports when ready.
 """
 
 import asyncio
