@@ -1,1 +1,1 @@
-"""HTTP and UDP front: adapters for WHIP, WHEP, HLS and the control API; composition root and CLI."""
+"""The front: adapters for WHIP, WHEP, HLS and the control API; composition root and CLI."""

@@ -79,37 +79,40 @@ class Sfu:
     ) -> None:
         """Starts one worker thread a socket.
 
-        sockets: descriptors of bound UDP sockets, one a worker; duplicated, the caller keeps its own.
-        addresses: what to offer as candidates: "192.0.2.1" or "[2001:db8::1]" (with each socket's own
-        port) or "198.51.100.7:4000" (a public address behind NAT with its port).
+        sockets: descriptors of bound UDP sockets, one a worker; duplicated, the caller keeps its
+        own.
+        addresses: what to offer as candidates: "192.0.2.1" or "[2001:db8::1]" (with each socket's
+        own port) or "198.51.100.7:4000" (a public address behind NAT with its port).
         certificate: DER certificate and DER PKCS#8 key (ECDSA P-256); None makes a new one.
         """
     def publish(self, stream: str, offer: str) -> Answer:
-        """A publisher for `stream`. Once its first media arrives it replaces the one before it (whose
-        session is closed as "replaced"); viewers stay, their sequence numbers and timestamps go on.
+        """A publisher for `stream`. Once its first media arrives it replaces the one before it
+        (whose session is closed as "replaced"); viewers stay, their sequence numbers and
+        timestamps go on.
 
         Raises: SdpError, NotAcceptable, Overloaded. Releases the GIL.
         """
     def play(self, stream: str, offer: str) -> Answer:
-        """A viewer of `stream`. Raises: SdpError, NotAcceptable (also: nothing published), Overloaded."""
+        """A viewer of `stream`. Raises: as `publish`; NotAcceptable also: nothing is published."""
     def close(self, session: int, reason: str = "closed by request") -> bool:
         """False when there is no such session."""
     def keyframe(self, stream: str) -> bool:
-        """Asks the publisher for a key frame, at most once a second per stream. False: no publisher."""
+        """Asks the publisher for a key frame, at most once a second. False: no publisher."""
     def tap(self, stream: str, on: bool) -> None:
-        """Whether H.264 and Opus units of the stream come out of `units` (before or after it exists)."""
+        """Whether the stream's H.264 and Opus units come out of `units`; it need not exist yet."""
     def fileno(self) -> int:
         """An eventfd, readable when events or units wait."""
     def events(self) -> list[Event]: ...
     def units(self) -> list[Unit]:
         """Drains the units assembled since; batched, at most 50 wake-ups a second."""
     def stats(self) -> list[dict[str, int]]:
-        """One dict a worker: packets_out, bytes_out, messages_out, syscalls_out, drops_out, packets_in,
-        bytes_in, sessions, handshakes, rtx_out, nacks_out, plis_out, stun_in, dropped_in, panics,
-        cpu_ns, thread_id."""
+        """One dict a worker: packets_out, bytes_out, messages_out, syscalls_out, drops_out,
+        packets_in, bytes_in, sessions, handshakes, rtx_out, nacks_out, plis_out, stun_in,
+        dropped_in, panics, cpu_ns, thread_id."""
     def streams(self) -> list[dict[str, object]]:
-        """One dict a stream: stream, publisher (session or 0), viewers, packets_in, bytes_in, lost_in,
-        keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1 unknown)."""
+        """One dict a stream: stream, publisher (session or 0), viewers, packets_in, bytes_in,
+        lost_in, keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1:
+        unknown)."""
     def sessions(self) -> list[dict[str, object]]:
         """One dict a session: session, stream, publisher (bool), connected (bool), remote
         ("ip:port" or ""), packets, bytes, lost, rtx, nacks, plis, age_ms, idle_ms."""
@@ -120,17 +123,21 @@ class Sfu:
 class Swarm:
     """The client role, for load tests: many WHIP/WHEP clients, one UDP socket each, on one thread.
 
-    HTTP is the caller's: `offer_viewer` or `offer_publisher` makes an SDP offer, `answer` takes what
-    the server said.
+    HTTP is the caller's: `offer_viewer` or `offer_publisher` makes an SDP offer, `answer` takes
+    what the server said.
     """
 
     def __init__(self, *, bind: str = "127.0.0.1") -> None: ...
     def offer_viewer(self, *, decrypt: bool = True, feedback: bool = True) -> tuple[int, str]:
         """decrypt: open every SRTP packet (else count by header only); feedback: send RTCP RR."""
     def offer_publisher(
-        self, *, units: Sequence[tuple[bool, int, bool, bytes]], loop_ms: int, answer_pli: bool = True
+        self,
+        *,
+        units: Sequence[tuple[bool, int, bool, bytes]],
+        loop_ms: int,
+        answer_pli: bool = True,
     ) -> tuple[int, str]:
-        """units: (video, milliseconds from start, key frame, H.264 Annex B or Opus packet), looped."""
+        """units: (video, milliseconds from start, key frame, H.264 Annex B or Opus), looped."""
     def answer(self, client: int, sdp: str) -> None: ...
     def close(self, client: int) -> None: ...
     def stats(self) -> list[dict[str, int]]:

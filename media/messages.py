@@ -76,7 +76,7 @@ class ListSessions(msgspec.Struct, frozen=True, tag=True):
 
 
 class Demand(msgspec.Struct, frozen=True, tag=True):
-    """Somebody asks for the AAC rendition of a stream: keep it made for another minute. No reply."""
+    """Somebody asks for the stream's AAC rendition: make it for another minute. No reply."""
 
     stream: str
 
@@ -124,7 +124,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     bytes: int
     lost: int
     etag: str = ""
-    """As in `Answered`, so that any edge worker may serve the session's resource; not shown to people."""
+    """As in `Answered`: any edge worker may serve the resource. Not shown to people."""
     remote_ufrag: str = ""
     """As in `Answered`."""
 
