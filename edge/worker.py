@@ -75,6 +75,7 @@ class Worker:
         self._clock = clock
         self._stack = AsyncExitStack()
         self._date = (0, b"")
+        self.certificates: Certificates | None = None
         self._told: dict[str, int] = {}
         self._counted: dict[str, int] = {}
 
@@ -187,13 +188,17 @@ class Worker:
         return ours
 
     def _certificates(self, stack: AsyncExitStack) -> Certificates | None:
+        """The certificates, when HTTPS is served. SIGHUP reads them again, if there are any."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         if not self._inherited.https:
             return None
-        found = certificates(self._settings.tls, self._settings.node.run_dir)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, found.reload)
-        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
-        return found
+        return certificates(self._settings.tls, self._settings.node.run_dir)
+
+    def _reload(self) -> None:
+        if self.certificates is not None:
+            self.certificates.reload()
 
     def _context(self) -> ssl.SSLContext:
         assert self.certificates is not None

@@ -3,6 +3,8 @@
 import asyncio
 import datetime as dt
 import hashlib
+import os
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -97,14 +99,24 @@ async def test_https_serves_all_and_a_reload_drops_nobody(start: Start, tmp_path
         writer.write(data)
         assert (await reader.readuntil(expected)).startswith(b"HTTP/1.1 200 OK")
     write_pair(tmp_path, "second")
-    assert running.worker.certificates is not None
-    assert running.worker.certificates.reload()
+    os.kill(os.getpid(), signal.SIGHUP)
     writer.write(live)
     assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200 OK")
     writer.close()
-    _, second = await _open(running.https_port)
-    assert _seen(second) == fingerprint(tmp_path / "certificate.pem") != old
-    second.close()
+    new = fingerprint(tmp_path / "certificate.pem")
+    assert new != old
+    seen = old
+    async with asyncio.timeout(10):
+        while seen != new:
+            _, second = await _open(running.https_port)
+            seen = _seen(second)
+            second.close()
+
+
+async def test_sighup_without_https_ends_nobody(running: Running) -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+    said = await running.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_strangers_to_tls_are_refused(start: Start, tmp_path: Path) -> None:
