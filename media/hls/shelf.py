@@ -15,6 +15,7 @@ import msgspec
 
 from media.hls import multivariant, records
 from media.hls.book import Book, Shelved
+from media.hls.playlist import Playlist
 
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 PLAYLIST_TYPE: Final = b"application/vnd.apple.mpegurl"
@@ -102,6 +103,11 @@ class Shelf:
             self._forget(stream)
             return True
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of media kept in memory."""
+        return self._cache.bytes
+
     def demanded(self) -> set[str]:
         """The streams whose AAC rendition was asked for since the last call."""
         asked, self._demanded = self._demanded, set()
@@ -171,17 +177,8 @@ class Shelf:
         shelved = book.renditions.get(path[0])
         if shelved is None or shelved.playlist.empty:
             return self._absent(known, path[0], now)
-        if asked.msn >= 0:
-            listed = shelved.playlist.has(asked.msn, asked.part)
-            if listed is None:
-                raise _BadRequestError(
-                    f"_HLS_msn={asked.msn} is too far ahead of {shelved.playlist.last}"
-                )
-            if not listed:
-                return known.wait(now, _unavailable("nothing came in three target durations"))
-        elif not (shelved.playlist.begun or book.over):
-            # FFmpeg 9's reader dies of a rendition that lists no segment yet
-            return known.wait(now, _unavailable("the rendition has no whole segment yet"))
+        if not _listed(shelved.playlist, asked):
+            return known.wait(now, _unavailable("nothing came in three target durations"))
         body = shelved.playlist.render(book.reports(path[0]), skip=asked.skip)
         target = shelved.playlist.target_seconds
         fresh = _SHORT if asked.msn < 0 else b"public, max-age=%d" % (WAIT_TARGETS * target)
@@ -239,6 +236,17 @@ def problem(status: int, detail: str) -> Reply:
 
 def _unavailable(detail: str) -> Reply:
     return problem(503, detail)
+
+
+def _listed(playlist: Playlist, asked: _Query) -> bool:
+    """Whether what the request waits for is there. Raises: _BadRequestError: too far ahead."""
+    if asked.msn < 0:
+        return True
+    listed = playlist.has(asked.msn, asked.part)
+    if listed is None:
+        msn, part = playlist.last
+        raise _BadRequestError(f"_HLS_msn={asked.msn} is too far ahead of {msn}, part {part}")
+    return listed
 
 
 def _parse(query: str) -> _Query:
@@ -373,7 +381,7 @@ class _Cache:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._bytes = 0
+        self.bytes = 0
         self._replies: OrderedDict[tuple[str, int, str], Reply] = OrderedDict()
 
     def get(self, key: tuple[str, int, str]) -> Reply | None:
@@ -386,7 +394,7 @@ class _Cache:
         if len(reply.body) > self._bytes_max:
             return
         self._replies[key] = reply
-        self._bytes += len(reply.body)
-        while self._bytes > self._bytes_max:
+        self.bytes += len(reply.body)
+        while self.bytes > self._bytes_max:
             _, old = self._replies.popitem(last=False)
-            self._bytes -= len(old.body)
+            self.bytes -= len(old.body)

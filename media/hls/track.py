@@ -129,9 +129,9 @@ class Track:
                 self._publish(len(times), max(times[-1] + 1, self._bound(start, at)))
         elif self.video and self.end is not None:
             self._learn(at - self.end + self.nominal)
-        if not times and self.end is not None:
-            if at - self.end > (self.nominal if self._gapped else self._hole):
-                self._gap(at)
+        hole = self.nominal if self._gapped else self._hole
+        if not times and self.end is not None and at - self.end > hole:
+            self._gap(at)
         if not times and self.index == 0:
             self.segment_start = at if self.end is None else self.end
         if not self.video:
@@ -200,6 +200,7 @@ class Track:
                 self.made.append(MadeEnd(self.name, self.msn))
                 self.msn, self.index = self.msn + 1, 0
             else:
+                at = min(at, self._start() + self.due)
                 self.close(Boundary(at, broken=False))
         self.boundaries.clear()
 

@@ -223,7 +223,11 @@ class StreamWriter:
         )
         if book.over:
             return
-        kept = [shelved for shelved in book.renditions.values() if shelved.name != "c"]
+        kept = [
+            shelved
+            for shelved in book.renditions.values()
+            if shelved.name != "c" and not shelved.playlist.empty
+        ]
         plan = Plan(head.target_seconds, head.part_target_ms, head.segment_ms)
         self._timeline = Timeline(
             plan,

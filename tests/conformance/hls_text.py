@@ -248,6 +248,15 @@ def step_faults(before: Media, after: Media) -> list[str]:
         found.append(f"the end went back from {before.next} to {after.next}")
     if before.ended and after.text != before.text:
         found.append("changed after its end")
+    found += _segment_steps(before, after)
+    if broken := broken_hint(before, after):
+        found.append(broken)
+    return found
+
+
+def _segment_steps(before: Media, after: Media) -> list[str]:
+    """What changed of segments that both list."""
+    found = []
     later = {segment.msn: segment for segment in after.segments}
     for one in before.segments:
         two = later.get(one.msn)
@@ -264,8 +273,6 @@ def step_faults(before: Media, after: Media) -> list[str]:
             found.append(f"{one.msn}: its parts changed")
     if not before.segments[-1].whole and before.segments[-1].msn not in later:
         found.append("the open segment vanished")
-    if broken := broken_hint(before, after):
-        found.append(broken)
     return found
 
 
