@@ -169,7 +169,7 @@ class HlsServer:
         now = self._loop.time()
         released: list[tuple[Client, Request, Reply]] = []
         for (path, query), clients in groups.items():
-            answer = self._shelf.answer(stream, path, query, now)
+            answer = self._shelf.answer(stream, path=path, query=query, now=now)
             if isinstance(answer, Wait):
                 self._waiting.setdefault(stream, {})[path, query] = clients
             else:
@@ -256,7 +256,7 @@ class HlsServer:
             client.group = self.audience.seen(request.stream, viewer=viewer, now=now)
             if rendition == 2:
                 self._ask_for_aac(request.stream, now)
-        answer = self._shelf.answer(request.stream, request.path, request.query, now)
+        answer = self._shelf.answer(request.stream, path=request.path, query=request.query, now=now)
         if not isinstance(answer, Wait):
             self.answers += 1
             client.finish(request, answer)

@@ -196,87 +196,87 @@ def _link(server: IceServer) -> str:
 
 def routes(kind: Kind) -> tuple[Route, ...]:
     """What the protocol answers to."""
-    endpoint = f"/{kind.name}/{{stream}}"
-    session = f"{endpoint}/{{session}}"
-    upper = kind.name.upper()
-    created = Answer(
-        "The session is made; the body is the SDP answer.",
-        media_type=SDP,
-        headers=("Location", "ETag", "Link", "Accept-Patch"),
-    )
-    busy = (
-        {409: Answer("Somebody publishes this stream, and the policy is to refuse others.")}
-        if kind is WHIP
-        else {409: Answer("Nobody publishes this stream now.", headers=("Retry-After",))}
-    )
+    return (*_endpoint_routes(kind), *_session_routes(kind))
+
+
+def _endpoint_routes(kind: Kind) -> tuple[Route, ...]:
+    path = f"/{kind.name}/{{stream}}"
+    found = {204: Answer("It is there.", headers=("Accept-Post", "Link"))}
+    taken = Answer("Somebody publishes this stream, and the policy is to refuse others.")
+    if kind is WHEP:
+        found = {200: Answer("It is there.", headers=("Accept-Post", "Link")), **found}
+        taken = Answer("Nobody publishes this stream now.", headers=("Retry-After",))
     made = {
-        201: created,
+        201: Answer(
+            "The session is made; the body is the SDP answer.",
+            media_type=SDP,
+            headers=("Location", "ETag", "Link", "Accept-Patch"),
+        ),
         400: Answer("The SDP cannot be read; `detail` names the line."),
         406: Answer("Nothing in the offer can be served; `detail` says why."),
-        **busy,
+        409: taken,
         413: Answer("The offer is too long."),
         415: Answer("The body is not application/sdp."),
         503: Answer("No room, or media is restarting.", headers=("Retry-After",)),
     }
-    found = {204: Answer("It is there.", headers=("Accept-Post", "Link"))}
-    if kind is WHEP:
-        found = {200: Answer("It is there.", headers=("Accept-Post", "Link")), **found}
+    discovery = (
+        Route(method, path, "discover", f"Discover {kind.name.upper()}", found, tag=kind.name)
+        for method in ("GET", "HEAD", "OPTIONS")
+    )
+    make = Route(
+        "POST",
+        path,
+        "make",
+        "Publish a stream" if kind is WHIP else "Play a stream",
+        made,
+        action=kind.action,
+        request_type=SDP,
+        tag=kind.name,
+    )
+    return (*discovery, make)
+
+
+def _session_routes(kind: Kind) -> tuple[Route, ...]:
+    path = f"/{kind.name}/{{stream}}/{{session}}"
+    gone = {404: Answer("There is no such session.")}
     trickled = {
         204: Answer("The candidates are taken."),
         400: Answer("The fragment cannot be read."),
-        404: Answer("There is no such session."),
         412: Answer("If-Match names another ICE session."),
         415: Answer("The body is not application/trickle-ice-sdpfrag."),
         422: Answer("This is an ICE restart, which is not done."),
         428: Answer("If-Match is missing."),
+        **gone,
     }
-    gone = {404: Answer("There is no such session.")}
-    discovery = tuple(
-        Route(method, endpoint, "discover", f"Discover {upper}", found, tag=kind.name)
-        for method in ("GET", "HEAD", "OPTIONS")
-    )
-    looks = tuple(
+    looks = (
         Route(
             method,
-            session,
+            path,
             "look",
-            f"Whether a {upper} session is there",
+            f"Whether a {kind.name.upper()} session is there",
             {204: Answer("It is there.")} | ({} if method == "OPTIONS" else gone),
             action=None if method == "OPTIONS" else kind.action,
             tag=kind.name,
         )
         for method in ("GET", "HEAD", "OPTIONS")
     )
-    return (
-        *discovery,
-        Route(
-            "POST",
-            endpoint,
-            "make",
-            "Publish a stream" if kind is WHIP else "Play a stream",
-            made,
-            action=kind.action,
-            request_type=SDP,
-            tag=kind.name,
-        ),
-        *looks,
-        Route(
-            "PATCH",
-            session,
-            "trickle",
-            "Add ICE candidates",
-            trickled,
-            action=kind.action,
-            request_type=FRAGMENT,
-            tag=kind.name,
-        ),
-        Route(
-            "DELETE",
-            session,
-            "end",
-            "End a session",
-            {200: Answer("The session has ended."), **gone},
-            action=kind.action,
-            tag=kind.name,
-        ),
+    trickle = Route(
+        "PATCH",
+        path,
+        "trickle",
+        "Add ICE candidates",
+        trickled,
+        action=kind.action,
+        request_type=FRAGMENT,
+        tag=kind.name,
     )
+    end = Route(
+        "DELETE",
+        path,
+        "end",
+        "End a session",
+        {200: Answer("The session has ended."), **gone},
+        action=kind.action,
+        tag=kind.name,
+    )
+    return (*looks, trickle, end)
