@@ -47,13 +47,14 @@ export function prefersNative(video: HTMLVideoElement): boolean {
   );
 }
 
-const RETRIES = { maxNumRetry: 2, retryDelayMs: 150, maxRetryDelayMs: 1000 };
+/** A blocking request is answered within a part or two; a connection that died is noticed so fast. */
+const FIRST_BYTE_MS_MAX = 1500;
 const POLICY = {
   default: {
-    maxTimeToFirstByteMs: 7000,
+    maxTimeToFirstByteMs: FIRST_BYTE_MS_MAX,
     maxLoadTimeMs: 10_000,
-    timeoutRetry: { maxNumRetry: 1, retryDelayMs: 0, maxRetryDelayMs: 0 },
-    errorRetry: RETRIES,
+    timeoutRetry: { maxNumRetry: 12, retryDelayMs: 0, maxRetryDelayMs: 500 },
+    errorRetry: { maxNumRetry: 12, retryDelayMs: 100, maxRetryDelayMs: 1000 },
   },
 };
 const ONCE = {
@@ -86,9 +87,7 @@ export class HlsPlayer extends LivePlayer {
     this.loaded = [];
     this.moved = { atMs: performance.now(), time: -1 };
     video.addEventListener("waiting", () => this.paused(), { signal });
-    for (const name of ["playing", "timeupdate"]) {
-      video.addEventListener(name, () => this.moving(), { signal });
-    }
+    video.addEventListener("playing", () => this.moving(), { signal });
     if (prefersNative(video)) return this.openNative(signal);
     const { default: Library } = await import("hls.js");
     if (signal.aborted) return;

@@ -1,6 +1,7 @@
 // Keeps a publisher on air: opens a WHIP session, notices when it is lost, opens the next, and says
 // what leaves. Which devices are sent, and what is shown of it, is not its business.
 import { Backoff } from "./backoff";
+import { Liveness } from "./liveness";
 import { RequestError } from "./problem";
 import { type WhipOptions, WhipSession } from "./whip";
 
@@ -18,13 +19,13 @@ export interface PublisherStats {
   limitedBy?: string | undefined;
 }
 
-const SAMPLE_MS = 1000;
+const SAMPLE_MS = 400;
+/** The bit rate is taken over at least so long, in seconds. */
+const RATE_SECONDS = 1.5;
 /** A connection may be "disconnected" for so long before a new one is made, in milliseconds. */
 const DISCONNECTED_MS_MAX = 1500;
 /** No connection within so long after the answer is a fault, in milliseconds. */
 const CONNECT_MS_MAX = 8000;
-/** No report from the server for so long means that it forgot us, in milliseconds. */
-const UNHEARD_MS_MAX = 4000;
 const LASTING = new Set([400, 401, 403, 404, 406, 409, 413, 415]);
 
 type Report = Record<string, number | string | undefined>;
@@ -44,7 +45,7 @@ export class Publisher extends EventTarget {
   private sampler = 0;
   private troubledMs: number | undefined;
   private openedMs = 0;
-  private received = { packets: 0, atMs: 0 };
+  private liveness: Liveness | undefined;
   private before: Report = {};
 
   constructor(
@@ -103,7 +104,7 @@ export class Publisher extends EventTarget {
       if (attempt.signal.aborted) return session.close();
       this.session = session;
       this.openedMs = performance.now();
-      this.received = { packets: -1, atMs: this.openedMs };
+      this.liveness = new Liveness(() => session.ask(), this.openedMs);
       this.watch(session, attempt.signal);
     } catch (error) {
       if (attempt.signal.aborted) return;
@@ -195,7 +196,9 @@ export class Publisher extends EventTarget {
     });
     const atMs = count(out.timestamp) || performance.timeOrigin + performance.now();
     const seconds = (atMs - count(this.before.atMs)) / 1000;
-    const known = this.before.atMs !== undefined && seconds > 0;
+    const first = this.before.atMs === undefined;
+    const due = !first && seconds > RATE_SECONDS;
+    const rate = due ? ((bytes - count(this.before.bytes)) * 8) / seconds : undefined;
     const mime = byId.get(String(out.codecId))?.mimeType;
     const limit = out.qualityLimitationReason;
     this.stats = {
@@ -203,22 +206,19 @@ export class Publisher extends EventTarget {
       width: optional(out.frameWidth),
       height: optional(out.frameHeight),
       framesPerSecond: optional(out.framesPerSecond),
-      bitsPerSecond: known ? ((bytes - count(this.before.bytes)) * 8) / seconds : undefined,
+      bitsPerSecond: rate ?? this.stats.bitsPerSecond,
       roundTripMs: roundTrip === undefined ? undefined : roundTrip * 1000,
       lostPercent: typeof remote.fractionLost === "number" ? remote.fractionLost * 100 : undefined,
       limitedBy: typeof limit === "string" && limit !== "none" ? limit : "",
     };
-    this.before = { atMs, bytes };
-    this.hear(count(transport.packetsReceived));
-  }
-
-  /** RTCP comes back as long as the server knows us. */
-  private hear(packets: number): void {
-    const nowMs = performance.now();
-    if (packets !== this.received.packets) this.received = { packets, atMs: nowMs };
-    else if (packets > 0 && nowMs - this.received.atMs > UNHEARD_MS_MAX) {
-      this.gone("The server stopped answering.");
-    }
+    if (first || due) this.before = { atMs, bytes };
+    // RTCP comes back as long as the server knows us.
+    const verdict = this.liveness?.judge(
+      count(transport.packetsReceived),
+      performance.now(),
+      false,
+    );
+    if (verdict === "gone") this.gone("The server started anew.");
   }
 }
 

@@ -4,6 +4,8 @@ import { request, toRequestError } from "./problem";
 
 /** Longest answer we read, in characters; an SDP is a few thousand. */
 const SDP_CHARACTERS_MAX = 262_144;
+/** Longest wait for the answer whether a session is known, in milliseconds. */
+const ASK_MS_MAX = 1500;
 
 export interface SignalOptions {
   /** Bearer token, or empty. */
@@ -93,6 +95,33 @@ export async function sendCandidates(
     return response.ok;
   } catch {
     return false;
+  }
+}
+
+/**
+ * Whether the server still knows the session: asked when media has stopped. The question is a trickle
+ * fragment that says nothing new. "unknown": no answer, or a server without PATCH.
+ */
+export async function askSession(
+  session: Session,
+  offer: string,
+  options: SignalOptions,
+): Promise<"alive" | "gone" | "unknown"> {
+  try {
+    const response = await request(session.url, {
+      method: "PATCH",
+      headers: {
+        "Content-Type": "application/trickle-ice-sdpfrag",
+        "If-Match": session.etag || "*",
+        ...authorization(options.key),
+      },
+      body: candidateFragment(offer, null),
+      signal: AbortSignal.timeout(ASK_MS_MAX),
+    });
+    if (response.ok) return "alive";
+    return response.status === 404 || response.status === 410 ? "gone" : "unknown";
+  } catch {
+    return "unknown";
   }
 }
 

@@ -2,14 +2,15 @@
 // silence, joins again, measures latency, loss and stalls. The last picture stays until the next
 // session has one.
 import { CaptureClock, type Shown, webrtcLatency } from "./latency";
+import { Liveness } from "./liveness";
 import { LivePlayer, type PlayerOptions, playOrMute } from "./player";
 import { RequestError } from "./problem";
 import { WhepSession } from "./whep";
 
 /** A connection may be "disconnected" for so long before a new one is made, in milliseconds. */
 const DISCONNECTED_MS_MAX = 2000;
-/** No packet for so long, although the stream is live, means that the server forgot us. */
-const SILENCE_MS_MAX = 1500;
+/** No packet for so long is said to the viewer, in milliseconds. */
+const SILENCE_MS = 1200;
 /** No connection within so long after the answer is a fault (UDP blocked), in milliseconds. */
 const CONNECT_MS_MAX = 8000;
 /** The first pictures come in a burst and then at their pace: not counted as a stall, in milliseconds. */
@@ -24,8 +25,7 @@ export class WebRtcPlayer extends LivePlayer {
   private session: WhepSession | undefined;
   private media: MediaStream | undefined;
   private before: Report = {};
-  private packets = 0;
-  private heardMs = 0;
+  private liveness: Liveness | undefined;
   private openedMs = 0;
   private troubledMs: number | undefined;
   private freezes = 0;
@@ -47,7 +47,6 @@ export class WebRtcPlayer extends LivePlayer {
 
   protected async open(signal: AbortSignal): Promise<void> {
     const media = new MediaStream();
-    this.packets = 0;
     this.before = {};
     this.freezes = 0;
     this.troubledMs = undefined;
@@ -63,7 +62,8 @@ export class WebRtcPlayer extends LivePlayer {
     );
     if (signal.aborted) return session.close();
     this.session = session;
-    this.openedMs = this.heardMs = performance.now();
+    this.openedMs = performance.now();
+    this.liveness = new Liveness(() => session.ask(), this.openedMs);
     const connection = session.connection;
     connection.addEventListener("connectionstatechange", () => {
       if (signal.aborted) return;
@@ -153,10 +153,6 @@ export class WebRtcPlayer extends LivePlayer {
   /** Decides whether the session still lives. */
   private watch(packets: number): void {
     const nowMs = performance.now();
-    if (packets !== this.packets) {
-      this.packets = packets;
-      this.heardMs = nowMs;
-    }
     if (this.troubledMs !== undefined && nowMs - this.troubledMs > DISCONNECTED_MS_MAX) {
       return this.gone("The connection was lost.");
     }
@@ -167,16 +163,18 @@ export class WebRtcPlayer extends LivePlayer {
       }
       return;
     }
-    const silent = nowMs - this.heardMs > SILENCE_MS_MAX;
-    if (silent && this.publisherPresent) return this.gone("The picture stopped.");
-    if (silent) this.become("waiting", "The publisher is away.");
+    const verdict = this.liveness?.judge(packets, nowMs, this.publisherPresent);
+    if (verdict === "gone") return this.gone("The server started anew.");
+    const silent = (this.liveness?.silentMs(nowMs) ?? 0) > SILENCE_MS;
+    if (silent && !this.publisherPresent) this.become("waiting", "The publisher is away.");
+    else if (silent && this.state === "playing") this.become("stalled", "");
     else if (this.state === "waiting" && this.isAttached()) this.become("playing", "");
   }
 
   /** The publisher is back after having been away: media is expected from now on. */
   expectMedia(): void {
     this.publisherPresent = true;
-    this.heardMs = Math.max(this.heardMs, performance.now() - SILENCE_MS_MAX / 2);
+    this.liveness?.expect(performance.now());
   }
 
   private tell(video: Report, audio: Report, pair: Report, byId: Map<string, Report>): void {

@@ -5,6 +5,7 @@
 // our address from our checks. Candidates are still sent by PATCH when a server's answer shows that it
 // is not lite.
 import {
+  askSession,
   candidateFragment,
   closeSession,
   openSession,
@@ -25,6 +26,7 @@ export class WhepSession {
   private constructor(
     readonly connection: RTCPeerConnection,
     private readonly session: Session,
+    private readonly offer: string,
     private readonly options: WhepOptions,
   ) {}
 
@@ -66,12 +68,17 @@ export class WhepSession {
         };
         for (const candidate of candidates) trickle(candidate);
       }
-      return new WhepSession(connection, session, options);
+      return new WhepSession(connection, session, offer, options);
     } catch (error) {
       connection.close();
       if (session) void closeSession(session, options);
       throw error;
     }
+  }
+
+  /** Whether the server still knows this session; to be asked when media has stopped. */
+  ask(): Promise<"alive" | "gone" | "unknown"> {
+    return askSession(this.session, this.offer, this.options);
   }
 
   /** Ends the session, here and at the server. Safe to call twice, and while the page goes away. */

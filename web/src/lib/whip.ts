@@ -1,6 +1,7 @@
 // A WHIP publisher session (RFC 9725): one offer, one answer, one peer connection that only sends.
 // It does not choose devices, show anything or try again: the go-live page does.
 import {
+  askSession,
   candidateFragment,
   closeSession,
   openSession,
@@ -41,6 +42,7 @@ export class WhipSession {
   private constructor(
     readonly connection: RTCPeerConnection,
     private readonly session: Session,
+    private readonly offer: string,
     private readonly options: WhipOptions,
   ) {}
 
@@ -80,7 +82,7 @@ export class WhipSession {
         };
         for (const candidate of candidates) trickle(candidate);
       }
-      return new WhipSession(connection, session, options);
+      return new WhipSession(connection, session, sdp, options);
     } catch (error) {
       connection.close();
       if (session) void closeSession(session, options);
@@ -108,6 +110,11 @@ export class WhipSession {
       for (const encoding of parameters.encodings) encoding.maxBitrate = bitsPerSecond;
       await sender.setParameters(parameters);
     }
+  }
+
+  /** Whether the server still knows this session; to be asked when media has stopped. */
+  ask(): Promise<"alive" | "gone" | "unknown"> {
+    return askSession(this.session, this.offer, this.options);
   }
 
   /** Goes off air, here and at the server. Safe to call twice, and while the page goes away. */

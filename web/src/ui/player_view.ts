@@ -37,7 +37,7 @@ export function explain(
   });
   const { state, reason, status } = player;
   if (state === "playing" || state === "idle") return undefined;
-  if (state === "stalled") return say("", "", true);
+  if (state === "stalled" && info?.state !== "waiting") return say("", "", true);
   if (state === "failed") {
     if (status === 401)
       return say("A key is needed", "This server asks for a key to watch.", false, true);
@@ -52,12 +52,13 @@ export function explain(
       !info.hls_reason,
     );
   }
+  const away = info?.state === "waiting";
+  if (away && (state === "waiting" || state === "retrying" || kind === "hls")) {
+    return say("The publisher is away", "It goes on as soon as they are back.", true);
+  }
   if (state === "waiting" && info?.state === "live") return say("", "", true);
   if (state === "waiting") {
-    const away = info?.state === "waiting";
-    return away
-      ? say("The publisher is away", "It goes on as soon as they are back.", true)
-      : say("Not live yet", `As soon as somebody publishes to ${stream}, it plays here.`, true);
+    return say("Not live yet", `As soon as somebody publishes to ${stream}, it plays here.`, true);
   }
   if (state === "retrying") return say("Trying again", reason, true);
   return say("", "", true);
