@@ -69,6 +69,8 @@ async def run_node(settings: Settings, on_ready: Callable[[Settings], None]) -> 
             if directory.adopted:
                 directory.keep()
             raise
+        for dead in run_dir.sweep_dead(settings.node.adopt_seconds):
+            _log.info("a killed node's directory is removed", run_dir=str(dead))
         metrics.start(path / "metrics", "supervisor-0")
         _log.info("node starts", run_dir=str(path), adopted=directory.adopted)
         try:

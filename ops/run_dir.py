@@ -158,6 +158,35 @@ class RunDir:
                 entry.unlink(missing_ok=True)
 
 
+def sweep_dead(adopt_seconds: float, clock: Clock = SYSTEM) -> list[Path]:
+    """Removes what killed nodes of this user left in memory, once it is too old to be adopted.
+
+    Without this a node that is killed and never started again would keep its parts in memory for
+    good. Directories of living nodes are locked, those that no supervisor made are not touched.
+    """
+    swept: list[Path] = []
+    if not MEMORY.is_dir():
+        return swept
+    for path in sorted(MEMORY.glob(f"nexus-{os.getuid()}-*")):
+        with contextlib.suppress(OSError):
+            if _is_dead(path) and clock.unix() - _newest(path / "hls") > adopt_seconds:
+                shutil.rmtree(path, ignore_errors=True)
+                swept.append(path)
+    return swept
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether a supervisor made it, and none holds its lock any more. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid():
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return (path / "supervisor.json").exists()
+    finally:
+        os.close(descriptor)
+
+
 def _newest(path: Path) -> float:
     """The newest change in a folder, two levels deep: a stream's folder changes with each file."""
     newest = 0.0

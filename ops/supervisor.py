@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops import inherited
+from ops import inherited, processes
 from ops.clock import SYSTEM, Clock
 from ops.log import get_logger
 from ops.metrics import counter, gauge
@@ -38,11 +38,16 @@ EXIT_SETTINGS: Final = 2
 FIRST_STARTS_MAX: Final = 5
 """Deaths of one child before the node was ready, after which the node gives up."""
 STATUS_BYTES_MAX: Final = 64
+MEASURE_SECONDS: Final = 5.0
+"""How often the children's cost is read."""
 PATIENCE_SECONDS: Final = 10.0
 """How long the node's "ready" waits for children that are not essential."""
 
 _RESTARTS = counter("nexus_child_restarts", "Children started again after they died.", ("child",))
 _RUNNING = gauge("nexus_children_running", "Children that run and are ready.")
+_CPU = gauge("nexus_child_cpu_seconds", "CPU time of the living process.", ("child",))
+_RESIDENT = gauge("nexus_child_resident_bytes", "Memory it holds.", ("child",))
+_FILES = gauge("nexus_child_files", "Descriptors it holds.", ("child",))
 _log = get_logger("ops.supervisor")
 
 
@@ -129,6 +134,7 @@ class Supervisor:
             async with SupervisedGroup("supervisor", on_failure=self._on_bug) as group:
                 for state in self._states:
                     group.start(state.child.name, self._keep(state))
+                group.start("measure", self._measure())
                 await self._stop.wait()
                 await self._stop_all()
                 # Nothing may be left, whatever happened above.
@@ -274,6 +280,16 @@ class Supervisor:
         self._announced = True
         if self._on_ready is not None:
             self._on_ready()
+
+    async def _measure(self) -> None:
+        while True:
+            for name, pid in self.pids().items():
+                with contextlib.suppress(OSError):
+                    found = processes.cost(pid)
+                    _CPU.set(found.cpu_seconds, labels=(name,))
+                    _RESIDENT.set(found.resident_bytes, labels=(name,))
+                    _FILES.set(found.files, labels=(name,))
+            await asyncio.sleep(MEASURE_SECONDS)
 
     def _count(self) -> None:
         _RUNNING.set(sum(state.ready for state in self._states))

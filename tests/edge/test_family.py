@@ -48,6 +48,7 @@ class Node:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fakes.dummy_node", json.dumps(self.plan)],
                 cwd=ROOT,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -276,28 +277,38 @@ def test_the_run_directory_is_private(start: Callable[..., Node]) -> None:
     assert (node.run_dir / "supervisor.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_counters_go_on_after_a_death(start: Callable[..., Node]) -> None:
-    """Metrics of all processes together, through any of them; a restart does not reset them."""
-    node = start(THREE)
-    for _ in range(10):
-        node.ask()
+def figures(node: Node) -> dict[str, float]:
+    """The whole family's metrics, as any process of it would render them."""
     code = (
         "import sys; from pathlib import Path; from ops import metrics;"
         "metrics.start(Path(sys.argv[1]), 'reader-0');"
         "sys.stdout.write(metrics.render().decode())"
     )
+    command = [sys.executable, "-c", code, str(node.run_dir / "metrics")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    pairs = (line.rpartition(" ") for line in done.stdout.splitlines() if line[0] != "#")
+    return {name: float(value) for name, _, value in pairs}
 
-    def served() -> dict[str, float]:
-        command = [sys.executable, "-c", code, str(node.run_dir / "metrics")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        pairs = (line.rpartition(" ") for line in done.stdout.splitlines() if line[0] != "#")
-        return {name: float(value) for name, _, value in pairs}
 
-    assert served()["dummy_served_total"] == 10
-    assert served()["nexus_children_running"] == 3
+def test_a_hangup_tells_edge_workers_to_reload(start: Callable[..., Node]) -> None:
+    node = start(THREE)
+    before = node.pids()
+    os.kill(node.pid, signal.SIGHUP)
+    wait_until(lambda: figures(node).get("dummy_reloaded_total") == 2, "both have reloaded")
+    assert node.pids() == before
+
+
+def test_counters_go_on_after_a_death(start: Callable[..., Node]) -> None:
+    """Metrics of all processes together, through any of them; a restart does not reset them."""
+    node = start(THREE)
+    for _ in range(10):
+        node.ask()
+    assert figures(node)["dummy_served_total"] == 10
+    assert figures(node)["nexus_children_running"] == 3
     for name in ("edge-0", "edge-1"):
         os.kill(node.pids()[name], signal.SIGKILL)
     for _ in range(5):
         node.ask()
-    assert served()["dummy_served_total"] == 15
-    assert served()['nexus_child_restarts_total{child="edge-0"}'] == 1
+    assert figures(node)["dummy_served_total"] == 15
+    assert figures(node)['nexus_child_restarts_total{child="edge-0"}'] == 1
+    assert figures(node)['nexus_child_resident_bytes{child="media-0"}'] > 1_000_000

@@ -34,7 +34,14 @@ async def _run(plan: dict[str, object]) -> int:
             elif name.startswith("media"):
                 sockets = {"udp": udp, "media": [media for _, media in links]}
             command = (sys.executable, "-m", "tests.fakes.dummy_role", kind)
-            child = Child(name, command, slot=slot, sockets=sockets, essential=essential)
+            child = Child(
+                name,
+                command,
+                slot=slot,
+                sockets=sockets,
+                essential=essential,
+                reloads=name.startswith("edge"),
+            )
             children.append(child)
 
         def ready() -> None:

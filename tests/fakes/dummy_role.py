@@ -18,6 +18,7 @@ from pathlib import Path
 from ops import metrics
 from ops.inherited import Handed, Inherited, take
 
+_RELOADED = metrics.counter("dummy_reloaded", "Times it was told to reload.")
 _SERVED = metrics.counter("dummy_served", "Connections answered.")
 
 
@@ -50,6 +51,7 @@ async def _pong(link: socket.socket) -> None:
 
 async def _serve(given: Inherited) -> None:
     given.watch_life()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _RELOADED.inc)
     async with asyncio.TaskGroup() as group:
         for sock in given.http:
             group.create_task(_answer(sock))

@@ -70,6 +70,23 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         RunDir(tmp_path / "run").__enter__()
 
 
+def test_what_killed_nodes_left_is_swept_once_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_dir, "MEMORY", tmp_path)
+    mine = f"nexus-{os.getuid()}-"
+    leftovers(tmp_path / f"{mine}1", age_seconds=500)
+    leftovers(tmp_path / f"{mine}2", age_seconds=5)
+    leftovers(tmp_path / "nexus-other-3", age_seconds=500)
+    (tmp_path / f"{mine}4" / "hls").mkdir(parents=True)
+    with RunDir(tmp_path / f"{mine}5") as living:
+        living.write_json("supervisor.json", {})
+        os.utime(living.path / "hls", (0, 0))
+        assert run_dir.sweep_dead(60) == [tmp_path / f"{mine}1"]
+        assert living.path.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {f"{mine}2", "nexus-other-3", f"{mine}4"}
+
+
 def test_where_it_is_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_dir.choose(tmp_path, 8080) == tmp_path
     monkeypatch.setattr(run_dir, "MEMORY", tmp_path)
