@@ -134,9 +134,9 @@ class LiveStream:
         return self._packaged
 
     @property
-    def audience(self) -> int:
-        """Viewers of both kinds."""
-        return self.figures.viewers_webrtc + self.figures.viewers_hls
+    def shape(self) -> tuple[object, ...]:
+        """What is told at once when it changes, unlike counts."""
+        return self.state, self._packaged, self._fault, *self._size()
 
     def find(self, *, now: float, unix: float) -> bool:
         """A former media process left its playlists: they go on, and wait for the publisher.

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Audience(Protocol):
 class _Counts:
     """One link's HLS viewers, and when it told."""
 
-    counts: Mapping[str, int]
+    counts: Mapping[str, float]
     told_at: float
 
 
@@ -168,7 +168,7 @@ class Streams:
         if stream is not None:
             stream.demand_aac(self._clock.unix())
 
-    def count_hls_viewers(self, link: Hashable, counts: Mapping[str, int]) -> None:
+    def count_hls_viewers(self, link: Hashable, counts: Mapping[str, float]) -> None:
         """What one edge worker sees; replaces what it said before."""
         self._hls_viewers[link] = _Counts(counts, self._clock.monotonic())
 
@@ -205,10 +205,10 @@ class Streams:
         if found is None:
             return
         unix = self._clock.unix()
-        before = found.public() if found.packaged else None
+        before = found.shape
         if found.push(units, unix=unix):
             self._audience.hls_changed(stream)
-        if before is not None and _shape(before) != _shape(found.public()):
+        if found.shape != before:
             self._tell(found)
         if found.wants_keyframe(unix):
             self._plane.keyframe(stream)
@@ -347,14 +347,14 @@ class Streams:
             self._audience.stream_changed(changed)
 
     def _sum_hls_viewers(self, now: float) -> dict[str, int]:
-        total: dict[str, int] = {}
+        total: dict[str, float] = {}
         for link, told in tuple(self._hls_viewers.items()):
             if now - told.told_at > VIEWERS_SECONDS:
                 del self._hls_viewers[link]
                 continue
             for name, count in told.counts.items():
                 total[name] = total.get(name, 0) + count
-        return total
+        return {name: max(1, round(count)) for name, count in total.items()}
 
 
 def answered(id: int, session: Session, answer: Answer) -> Answered:
@@ -366,8 +366,3 @@ def answered(id: int, session: Session, answer: Answer) -> Answered:
         etag=session.etag,
         remote_ufrag=answer.remote_ufrag,
     )
-
-
-def _shape(changed: StreamChanged) -> tuple[Any, ...]:
-    """What is told at once, unlike counts."""
-    return changed.state, changed.width, changed.height, changed.hls, changed.hls_reason
