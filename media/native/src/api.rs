@@ -4,6 +4,10 @@
 //! on the caller's thread: SDP is read and answered here, the worker only gets the finished peer,
 //! and has it before the answer is given out.
 
+mod address;
+
+pub use address::Address;
+
 use crate::dtls::Certificate;
 use crate::handshake::{NewPeer, Peer, Plan};
 use crate::net::{duplicate, Port};
@@ -13,7 +17,7 @@ use crate::shared::{lock, now_ns, EventFd, Limits, Mailbox, Shared, StreamInfo, 
 use crate::worker::{Command, Report, SessionRow, StreamRow, Worker};
 use aws_lc_rs::rand;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::{Arc, Mutex};
@@ -44,33 +48,6 @@ pub struct Answered {
     pub session: u64,
     pub sdp: String,
     pub remote_ufrag: String,
-}
-
-/// One address to offer; the port is the socket's unless it is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    ip: IpAddr,
-    port: Option<u16>,
-}
-
-impl Address {
-    /// "192.0.2.1", "[2001:db8::1]", "2001:db8::1", "198.51.100.7:4000".
-    pub fn parse(text: &str) -> Option<Self> {
-        if let Ok(addr) = text.parse::<SocketAddr>() {
-            let port = Some(addr.port()).filter(|p| *p != 0);
-            return Some(Address {
-                ip: addr.ip(),
-                port,
-            });
-        }
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-        let ip = bare.unwrap_or(text).parse().ok()?;
-        Some(Address { ip, port: None })
-    }
-
-    fn with_port(self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port.unwrap_or(port))
-    }
 }
 
 /// A stream's row over all workers, with its name.
@@ -405,28 +382,4 @@ fn random_text(chars: usize) -> Result<String, Refusal> {
 
 fn fill(bytes: &mut [u8]) -> Result<(), Refusal> {
     rand::fill(bytes).map_err(|_| Refusal::Broken("no randomness".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read_in_every_documented_form() {
-        let with = |text: &str| Address::parse(text).map(|a| a.with_port(5_000).to_string());
-        assert_eq!(with("192.0.2.1").as_deref(), Some("192.0.2.1:5000"));
-        assert_eq!(with("[2001:db8::1]").as_deref(), Some("[2001:db8::1]:5000"));
-        assert_eq!(with("2001:db8::1").as_deref(), Some("[2001:db8::1]:5000"));
-        assert_eq!(
-            with("198.51.100.7:4000").as_deref(),
-            Some("198.51.100.7:4000")
-        );
-        assert_eq!(
-            with("[2001:db8::1]:4000").as_deref(),
-            Some("[2001:db8::1]:4000")
-        );
-        for bad in ["", "example", "1.2.3", "1.2.3.4:99999", "[1.2.3.4"] {
-            assert_eq!(Address::parse(bad), None, "{bad}");
-        }
-    }
 }

@@ -77,6 +77,11 @@ impl Log {
         self.group.map(|g| g.start)
     }
 
+    /// Another publisher: nobody starts from the former one's pictures any more.
+    pub fn forget_group(&mut self) {
+        self.group = None;
+    }
+
     /// (packets, bytes) of the current group of pictures.
     pub fn group_size(&self) -> (usize, usize) {
         self.group.map_or((0, 0), |g| (g.packets, g.bytes))

@@ -8,24 +8,21 @@
 
 use crate::link::{Link, LinkRec};
 use crate::net::Port;
-use crate::rtcp::{self, be16, be32, feedback, Report, SenderInfo};
+use crate::rtcp::{self, be16, be32, feedback, SenderInfo};
 use crate::sdp::Codec;
-use crate::srtp::{Srtp, Way, Window};
+use crate::srtp::{Srtp, Way};
 use crate::wire::record;
 
 mod header;
+mod medium;
+mod ssrc;
 mod transport;
 
+pub use medium::Medium;
+pub use ssrc::InSsrc;
 pub use transport::TransportIn;
 
 const RR_EVERY_NS: u64 = 1_000_000_000;
-const NACK_FIRST_NS: u64 = 5_000_000;
-const NACK_AGAIN_NS: u64 = 50_000_000;
-const NACK_TRIES_MAX: u8 = 10;
-/// Missing packets remembered per medium.
-const MISSES_MAX: usize = 512;
-/// A gap of more packets than this is not asked for: the publisher has gone on.
-const GAP_MAX: u64 = 256;
 /// SSRCs of one publisher; never forgotten, so that none can be replayed.
 const SSRCS_MAX: usize = 32;
 /// What a publisher without transport-cc is told it may send.
@@ -35,47 +32,6 @@ record! {
     /// What a payload type means.
     #[derive(Clone, Debug, PartialEq)]
     pub struct PayloadType { pub pt: u8, pub codec: Codec, pub rtx: bool }
-}
-
-record! {
-    /// A packet that has not come.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct Miss { pub index: u64, pub tries: u8, pub due_ns: u64 }
-}
-
-record! {
-    /// One SSRC as SRTP sees it.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct InSsrc {
-        pub ssrc: u32,
-        pub video: bool,
-        pub rtx: bool,
-        /// Of which source of its medium it is; older ones are not listened to.
-        pub epoch: u32,
-        pub seen: Window,
-        pub first: u64,
-        pub got: u64,
-        /// (expected, got) at the last report.
-        pub told: (u64, u64),
-        pub transit: u32,
-        /// Sixteen times the jitter of RFC 3550 6.4.1.
-        pub jitter: u32,
-        /// Middle of the last SR's NTP time, and when it came.
-        pub sr: Option<(u32, u64)>,
-    }
-}
-
-record! {
-    /// One medium's current source.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct Medium {
-        pub ssrc: u32,
-        pub epoch: u32,
-        /// Originals and retransmissions alike.
-        pub sent: Window,
-        pub misses: Vec<Miss>,
-        pub left: bool,
-    }
 }
 
 record! {
@@ -218,9 +174,8 @@ impl Source {
         let current = self.rec.media[usize::from(video)].as_ref();
         let epoch = match (current, kind.rtx) {
             (None, true) => return None, // nothing yet that it could be a retransmission of
-            (None, false) => 1,
             (Some(m), true) => m.epoch,
-            (Some(m), false) => m.epoch + 1,
+            (_, false) => 0, // decided when it is admitted
         };
         self.rec
             .ssrcs
@@ -230,30 +185,23 @@ impl Source {
 
     /// Whether a media packet is new to its medium: its epoch, or None.
     fn admit(&mut self, at: usize, index: u64, payload: &[u8], now: u64) -> Option<u32> {
-        let s = &self.rec.ssrcs[at];
+        let s = &mut self.rec.ssrcs[at];
         let slot = &mut self.rec.media[usize::from(s.video)];
-        match slot {
-            Some(m) if s.epoch < m.epoch => return None, // a source that has been replaced
-            Some(m) if s.epoch == m.epoch => {}
-            _ => {
-                *slot = Some(Medium {
-                    ssrc: s.ssrc,
-                    epoch: s.epoch,
-                    sent: Window::default(),
-                    misses: vec![],
-                    left: false,
-                });
-            }
+        if slot.as_ref().is_none_or(|m| m.may_give_way(s, now)) {
+            *slot = Some(Medium::new(s, slot.as_ref()));
         }
         let medium = slot.as_mut()?;
-        if payload.is_empty() || !medium.sent.fresh(index) {
-            if payload.is_empty() && !s.rtx {
-                medium.got(index, now); // padding: nothing to forward, nothing to ask for again
-            }
+        if s.epoch != medium.epoch {
             return None;
         }
-        medium.got(index, now);
-        Some(medium.epoch)
+        let new = medium.sent.fresh(index);
+        if payload.is_empty() && s.rtx {
+            return None; // padding that probes the bandwidth
+        }
+        if new {
+            medium.got(index, now); // padding of the medium itself is not asked for again either
+        }
+        (new && !payload.is_empty()).then_some(medium.epoch)
     }
 
     /// Reads a compound.
@@ -361,98 +309,5 @@ impl Source {
     }
 }
 
-impl Medium {
-    /// A packet came: remember it, and what is missing before it.
-    fn got(&mut self, index: u64, now: u64) {
-        let top = self.sent.top;
-        if self.sent.any && index > top + 1 && index - top <= GAP_MAX {
-            let room = MISSES_MAX.saturating_sub(self.misses.len());
-            let gap = (top + 1..index).take(room);
-            self.misses.extend(gap.map(|index| Miss {
-                index,
-                tries: 0,
-                due_ns: now + NACK_FIRST_NS,
-            }));
-        }
-        self.sent.mark(index);
-        self.misses.retain(|m| m.index != index);
-        self.left = false;
-    }
-
-    fn ask(&mut self, me: u32, now: u64, out: &mut Vec<u8>) -> u64 {
-        self.misses.retain(|m| m.tries < NACK_TRIES_MAX);
-        let mut due: Vec<u64> = vec![];
-        for miss in self.misses.iter_mut().filter(|m| m.due_ns <= now) {
-            due.push(miss.index);
-            miss.tries += 1;
-            miss.due_ns = now + NACK_AGAIN_NS;
-        }
-        if due.is_empty() {
-            return 0;
-        }
-        due.sort_unstable();
-        let sequences: Vec<u16> = due.iter().map(|i| *i as u16).collect();
-        feedback::nack(out, me, self.ssrc, &sequences);
-        due.len() as u64
-    }
-}
-
-impl InSsrc {
-    fn new(head: &header::Header, video: bool, rtx: bool, epoch: u32) -> Self {
-        InSsrc {
-            ssrc: head.ssrc,
-            video,
-            rtx,
-            epoch,
-            seen: Window::default(),
-            first: u64::from(head.sequence),
-            got: 0,
-            told: (0, 0),
-            transit: 0,
-            jitter: 0,
-            sr: None,
-        }
-    }
-
-    fn arrived(&mut self, index: u64, ts: u32, hz: u32, now: u64) {
-        self.seen.mark(index);
-        self.got += 1;
-        let ticks = (u128::from(now) * u128::from(hz) / 1_000_000_000) as u32;
-        let transit = ticks.wrapping_sub(ts);
-        if self.got > 1 {
-            let difference = (transit.wrapping_sub(self.transit) as i32).unsigned_abs();
-            let grown = u64::from(self.jitter) + u64::from(difference);
-            self.jitter = (grown - u64::from((self.jitter + 8) / 16)) as u32;
-        }
-        self.transit = transit;
-    }
-
-    fn expected(&self) -> u64 {
-        self.seen.top - self.first.min(self.seen.top) + 1
-    }
-
-    fn lost(&self) -> u64 {
-        self.expected().saturating_sub(self.got)
-    }
-
-    fn report(&mut self, now: u64) -> Report {
-        let expected = self.expected();
-        let wanted = expected.saturating_sub(self.told.0);
-        let got = self.got - self.told.1;
-        self.told = (expected, self.got);
-        let fraction = (wanted.saturating_sub(got) * 256).checked_div(wanted);
-        let (lsr, dlsr) = self.sr.map_or((0, 0), |(middle, at)| {
-            let since = u128::from(now.saturating_sub(at)) * 65_536 / 1_000_000_000;
-            (middle, since as u32)
-        });
-        Report {
-            ssrc: self.ssrc,
-            fraction: fraction.unwrap_or(0).min(255) as u8,
-            lost: self.lost().min(0x7f_ffff) as i32,
-            top: self.seen.top as u32,
-            jitter: self.jitter / 16,
-            lsr,
-            dlsr,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

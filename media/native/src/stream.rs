@@ -60,6 +60,8 @@ pub struct Home {
     pub bytes_in: u64,
     pub plis_out: u64,
     pub keyframe_ns: Option<u64>,
+    /// A new source has begun in the middle of its pictures: to be asked and reset by the owner.
+    pub keyframe_wanted: bool,
     last_pli_ns: Option<u64>,
     pli_wanted: bool,
 }
@@ -75,6 +77,7 @@ impl Default for Home {
             bytes_in: 0,
             plis_out: 0,
             keyframe_ns: None,
+            keyframe_wanted: false,
             last_pli_ns: None,
             pli_wanted: false,
         }
@@ -95,9 +98,11 @@ impl Home {
         let medium = usize::from(a.codec.is_video());
         let hz = a.codec.clock_hz();
         let lane = &mut self.lanes[medium];
+        let key = is_key(a.codec, a.payload);
         if lane.owner != (session, a.epoch) || !lane.started {
             lane.switch((session, a.epoch), a, hz, now);
             self.clock.new_source(medium);
+            self.keyframe_wanted = !key;
         } else if lane.runs_away(a.ts, hz, now) {
             lane.rebase_ts(a.ts, hz, now);
             self.clock.new_source(medium);
@@ -107,7 +112,6 @@ impl Home {
         self.codecs[medium] = Some(a.codec);
         self.packets_in += 1;
         self.bytes_in += a.payload.len() as u64;
-        let key = is_key(a.codec, a.payload);
         if key && a.codec.is_video() {
             self.keyframe_ns = Some(now);
             self.pli_wanted = false;

@@ -167,7 +167,6 @@ impl Worker {
     fn publish_stats(&mut self) {
         self.stats.tx = self.port.out.stats;
         self.stats.sessions = self.peers.len() as u64;
-        self.stats.handshakes = self.opening.len() as u64;
         *lock(&self.shared.stats[self.me]) = self.stats;
     }
 

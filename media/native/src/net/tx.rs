@@ -14,6 +14,8 @@ const ARENA_BYTES: usize = 2 << 20;
 /// The kernel takes 64 segments and 65,507 bytes a message.
 const SEGMENTS_MAX: usize = 60;
 const MESSAGE_BYTES_MAX: usize = 64_000;
+/// Longest packet: what can be received, and what a retransmission adds to it.
+const PACKET_BYTES_MAX: usize = super::DATAGRAM_BYTES_MAX + 64;
 const CONTROL_BYTES: usize = 32;
 /// How often and how long to wait for room in the socket's send buffer before packets are dropped.
 const WAITS_MAX: usize = 3;
@@ -77,7 +79,7 @@ impl TxBatch {
 
     /// `len` bytes that become one datagram to `to`; the caller fills them.
     pub fn push(&mut self, socket: &UdpSocket, to: &RawAddr, len: usize) -> &mut [u8] {
-        debug_assert!(len <= super::DATAGRAM_BYTES_MAX);
+        assert!(len <= PACKET_BYTES_MAX, "a packet of {len} bytes");
         if self.used + len > ARENA_BYTES || self.messages.len() == MESSAGES_MAX {
             self.flush(socket);
         }

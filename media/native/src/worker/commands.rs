@@ -63,8 +63,10 @@ impl Worker {
             }
             Command::KeyFrame(stream) => self.ask_keyframe(stream.id, now),
             Command::Tap(stream, on) => {
-                let local = self.local(&stream);
-                if let Some(hearth) = &mut local.hearth {
+                if on {
+                    self.local(&stream);
+                }
+                if let Some(hearth) = self.hearth(stream.id) {
                     if hearth.tap.is_some() != on {
                         hearth.tap = on.then(Tap::default);
                     }

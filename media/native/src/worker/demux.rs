@@ -194,6 +194,7 @@ impl Worker {
             return;
         };
         let (marker, seen) = (packet.marker && packet.is_video(), hearth.home.codecs);
+        let wanted = std::mem::take(&mut hearth.home.keyframe_wanted);
         hearth.pending.push(packet);
         if hearth.pending.len() == 1 {
             self.pending.push(info.id);
@@ -205,11 +206,17 @@ impl Worker {
         if news {
             self.on_air(slot, &seen);
         }
+        if wanted {
+            self.ask_keyframe(info.id, now);
+        }
     }
 
     /// Whether this publisher's packets count; the newest session takes the stream over.
     fn is_on_air(&mut self, slot: usize, session: u64, stream: u64) -> bool {
-        let Some(hearth) = self.hearth(stream) else {
+        let Some(local) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let Some(hearth) = &mut local.hearth else {
             return false;
         };
         if hearth.source == Some(slot) {
@@ -225,6 +232,7 @@ impl Worker {
         let replaced = hearth.source;
         hearth.source = Some(slot);
         hearth.home.take_over(session);
+        local.logs[1].forget_group();
         if let Some(tap) = &mut hearth.tap {
             tap.restart();
         }

@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// To every viewer here. Video first, then audio: neighbours of one size share a message.
-    fn deliver(&mut self, stream: u64, packets: &[Packet]) {
+    pub(super) fn deliver(&mut self, stream: u64, packets: &[Packet]) {
         let Some(local) = self.streams.get(&stream) else {
             return;
         };

@@ -37,6 +37,8 @@ impl Worker {
         let peers = &self.peers;
         self.opening
             .retain(|&slot| peers.get(slot).is_some_and(|p| p.is_opening()));
+        let connecting = |slot: &&usize| peers.get(**slot).is_some_and(|p| !p.connected());
+        self.stats.handshakes = self.opening.iter().filter(connecting).count() as u64;
     }
 
     /// Publishers' feedback. False: nothing is on air here.
