@@ -1,85 +1,70 @@
-"""How many people watch by HLS, without asking them who they are.
+"""How many people watch by HLS, without asking who they are.
 
-A viewer is told by address, user agent and key. Several players behind one of these (tabs, a
-household) are told apart by how many requests for the same playlist are held at once: a low-latency
-player holds exactly one. Connections are not counted: one player uses several. It is an estimate
-for lists.
+Playlists are asked for at a known pace: a low-latency player asks once a part, any other once a
+target duration. So each request stands for a player during that time, and what the requests of ten
+seconds stand for, divided by ten seconds, is how many play. Video and audio are asked for by the
+same player: the larger one counts. Neither address nor connection matters, so a player whose
+connections lie on several workers is counted in parts, once in all. It is an estimate, for lists.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 WINDOW_SECONDS: Final = 10.0
-"""How long somebody who asks no more still counts."""
-GROUPS_MAX: Final = 50_000
-"""Most groups that one worker keeps apart."""
+"""How long a request counts."""
+STREAMS_MAX: Final = 10_000
+"""Most streams that one worker counts for."""
 STREAMS_TOLD_MAX: Final = 1_500
 """Most streams in one message to media."""
-_RENDITIONS: Final = {"v/live.m3u8": 0, "a/live.m3u8": 1, "c/live.m3u8": 2}
+LEAST: Final = 0.05
+"""Less than this is nobody any more."""
+RENDITIONS: Final[Mapping[str, str]] = {"v/live.m3u8": "v", "a/live.m3u8": "a", "c/live.m3u8": "c"}
+"""The playlists by which players are counted."""
 
-
-class Group:
-    """Players that look the same, of one stream."""
-
-    __slots__ = ("held", "peak", "seen", "stream")
-
-    def __init__(self, stream: str) -> None:
-        self.stream = stream
-        self.seen = 0.0
-        self.held = [0, 0, 0]
-        self.peak = [0, 0, 0]
+_Round = dict[str, dict[str, float]]
 
 
 class Audience:
     """The viewers of one worker."""
 
-    def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], Group] = {}
-        self._rotated = 0.0
+    def __init__(self, *, part_seconds: float, segment_seconds: float) -> None:
+        self._part_seconds = part_seconds
+        self._segment_seconds = segment_seconds
+        self._round: _Round = {}
+        """Seconds of playing that were asked for since the last count, by stream and rendition."""
+        self._rounds: list[tuple[float, float, _Round]] = []
+        """The rounds of the window: begin, end, what was asked."""
+        self._began = 0.0
 
-    @staticmethod
-    def rendition(path: str) -> int:
-        """Which playlist this is, or -1 when asking for it makes nobody a viewer."""
-        return _RENDITIONS.get(path, -1)
+    def asked(self, stream: str, *, rendition: str, blocking: bool) -> None:
+        """A playlist was asked for; `blocking`: by who asks for every part."""
+        seconds = self._part_seconds if blocking else self._segment_seconds
+        counted = self._round.get(stream)
+        if counted is None:
+            if len(self._round) >= STREAMS_MAX:
+                return
+            counted = self._round[stream] = {}
+        counted[rendition] = counted.get(rendition, 0.0) + seconds
 
-    def seen(self, stream: str, *, viewer: str, now: float) -> Group | None:
-        """Somebody asks for a playlist. None when there are too many to keep apart."""
-        name = (stream, viewer)
-        group = self._groups.get(name)
-        if group is None:
-            if len(self._groups) >= GROUPS_MAX:
-                return None
-            group = self._groups[name] = Group(stream)
-        group.seen = now
-        return group
-
-    @staticmethod
-    def hold(group: Group, rendition: int) -> None:
-        """A request of the group is held back until there is more."""
-        group.held[rendition] += 1
-        group.peak[rendition] = max(group.peak[rendition], group.held[rendition])
-
-    @staticmethod
-    def release(group: Group, rendition: int) -> None:
-        """The held request is answered or gone."""
-        group.held[rendition] -= 1
-        assert group.held[rendition] >= 0
-
-    def counts(self, now: float) -> dict[str, int]:
-        """Viewers per stream. Cost: one step a group."""
-        rotate = now - self._rotated >= WINDOW_SECONDS
-        if rotate:
-            self._rotated = now
-        counts: dict[str, int] = {}
-        gone = []
-        for name, group in self._groups.items():
-            if any(group.held) or now - group.seen < WINDOW_SECONDS:
-                counts[group.stream] = counts.get(group.stream, 0) + max(1, *group.peak)
-                if rotate:
-                    group.peak = group.held.copy()
-            else:
-                gone.append(name)
-        for name in gone:
-            del self._groups[name]
+    def counts(self, now: float) -> dict[str, float]:
+        """Viewers per stream, and begins a new round. To be called every few seconds."""
+        self._rounds.append((self._began, now, self._round))
+        self._began, self._round = now, {}
+        oldest = now - WINDOW_SECONDS
+        self._rounds = [item for item in self._rounds if item[1] > oldest]
+        totals: _Round = {}
+        first_asked: dict[str, float] = {}
+        for began, _, counted in self._rounds:
+            for stream, renditions in counted.items():
+                first_asked.setdefault(stream, max(began, oldest))
+                total = totals.setdefault(stream, {})
+                for name, seconds in renditions.items():
+                    total[name] = total.get(name, 0.0) + seconds
+        counts = {
+            stream: max(total.values()) / max(now - first_asked[stream], self._segment_seconds)
+            for stream, total in totals.items()
+        }
+        counts = {stream: count for stream, count in counts.items() if count >= LEAST}
         if len(counts) > STREAMS_TOLD_MAX:
             counts = dict(sorted(counts.items(), key=lambda item: -item[1])[:STREAMS_TOLD_MAX])
         return counts

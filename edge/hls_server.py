@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from edge.access import Access, Caller, Pass, hls_token
-from edge.hls_audience import Audience, Group
+from edge.hls_audience import RENDITIONS, Audience
 from edge.hls_reply import PREFLIGHT
 from edge.http_head import Fields
 from edge.problems import Refusal, refusal
@@ -58,7 +58,7 @@ _PREFLIGHT: Final = Reply(204, b"", b"no-store", b"", PREFLIGHT)
 class Client(Timer):
     """Who asks: one request at a time, answered by exactly one `finish` or `refuse`."""
 
-    __slots__ = ("group", "late", "passed", "rendition", "waits_for")
+    __slots__ = ("late", "passed", "waits_for")
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,6 @@ class Client(Timer):
         self.late: Reply | None = None
         self.passed: tuple[Fields, str, str, Pass] | None = None
         """The last decision: for these fields, stream and key in the path."""
-        self.group: Group | None = None
-        self.rendition = -1
 
     @abstractmethod
     def finish(self, request: Request, reply: Reply) -> None:
@@ -121,6 +119,7 @@ class HlsServer:
         wheel: TimerWheel,
         tasks: SupervisedGroup,
         demand: Callable[[str], None],
+        audience: Audience,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._shelf = shelf
@@ -132,7 +131,7 @@ class HlsServer:
         self._waiting: dict[str, dict[tuple[str, str], dict[Client, None]]] = {}
         self._demanded: dict[str, float] = {}
         self._stopped = False
-        self.audience = Audience()
+        self.audience = audience
         self.answers = 0
         """Requests answered so far."""
         self.released = 0
@@ -249,28 +248,24 @@ class HlsServer:
 
     def _answer(self, request: Request, client: Client) -> None:
         now = self._loop.time()
-        rendition = self.audience.rendition(request.path)
-        if rendition >= 0:
-            fields = request.fields
-            viewer = f"{client.remote} {fields.user_agent} {fields.authorization} {request.key}"
-            client.group = self.audience.seen(request.stream, viewer=viewer, now=now)
-            if rendition == 2:
-                self._ask_for_aac(request.stream, now)
         answer = self._shelf.answer(request.stream, path=request.path, query=request.query, now=now)
+        rendition = RENDITIONS.get(request.path)
+        if rendition is not None and (isinstance(answer, Wait) or answer.status == 200):
+            blocking = "_HLS_part=" in request.query
+            self.audience.asked(request.stream, rendition=rendition, blocking=blocking)
+            if rendition == "c":
+                self._ask_for_aac(request.stream, now)
         if not isinstance(answer, Wait):
             self.answers += 1
             client.finish(request, answer)
         elif self._stopped:
             client.refuse(request, _stopping())
         else:
-            self._park(request, client, answer, rendition)
+            self._park(request, client, answer)
 
-    def _park(self, request: Request, client: Client, wait: Wait, rendition: int) -> None:
+    def _park(self, request: Request, client: Client, wait: Wait) -> None:
         client.waits_for = request
         client.late = wait.late
-        client.rendition = rendition
-        if client.group is not None and rendition >= 0:
-            self.audience.hold(client.group, rendition)
         groups = self._waiting.setdefault(request.stream, {})
         groups.setdefault((request.path, request.query), {})[client] = None
         self._wheel.set(client, wait.until)
@@ -279,7 +274,7 @@ class HlsServer:
         request = client.waits_for
         if request is None:
             return
-        self._woken(client)
+        client.waits_for = client.late = None
         name = (request.path, request.query)
         groups = self._waiting.get(request.stream)
         if groups is not None and name in groups:
@@ -289,18 +284,11 @@ class HlsServer:
             if not groups:
                 del self._waiting[request.stream]
 
-    def _woken(self, client: Client) -> None:
-        client.waits_for = None
-        client.late = None
-        if client.group is not None and client.rendition >= 0:
-            self.audience.release(client.group, client.rendition)
-        client.rendition = -1
-
     def _release(self, released: Sequence[tuple[Client, Request, Reply]]) -> None:
         for client, request, reply in released[:RELEASE_BATCH]:
             if client.waits_for is not request or client.gone:
                 continue
-            self._woken(client)
+            client.waits_for = client.late = None
             self.answers += 1
             self.released += 1
             client.finish(request, reply)

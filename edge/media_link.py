@@ -177,7 +177,7 @@ class MediaLink:
         """Somebody plays the AAC rendition."""
         self._send(Demand(stream))
 
-    def viewers(self, counts: dict[str, int]) -> None:
+    def viewers(self, counts: dict[str, float]) -> None:
         """How many HLS viewers this worker sees, per stream."""
         self._send(Viewers(counts))
 

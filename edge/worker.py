@@ -20,6 +20,7 @@ from typing import Final, Self
 from edge.access import Access
 from edge.control import Control, Events
 from edge.front import Door
+from edge.hls_audience import Audience
 from edge.hls_connection import Surroundings
 from edge.hls_server import LOOK_SECONDS, HlsServer
 from edge.hls_twin import HlsTwin
@@ -76,7 +77,7 @@ class Worker:
         self._stack = AsyncExitStack()
         self._date = (0, b"")
         self.certificates: Certificates | None = None
-        self._told: dict[str, int] = {}
+        self._told: dict[str, float] = {}
         self._counted: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -134,6 +135,10 @@ class Worker:
             wheel=self.wheel,
             tasks=self.tasks,
             demand=self.link.demand,
+            audience=Audience(
+                part_seconds=settings.hls.part_ms / 1_000,
+                segment_seconds=settings.hls.segment_ms / 1_000,
+            ),
             loop=loop,
         )
         gate = Gate(access)

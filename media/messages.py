@@ -82,9 +82,10 @@ class Demand(msgspec.Struct, frozen=True, tag=True):
 
 
 class Viewers(msgspec.Struct, frozen=True, tag=True):
-    """HLS viewers this worker has seen in the last ten seconds, per stream. No reply."""
+    """HLS viewers of the last ten seconds, per stream, as far as they came to this worker: a player
+    has several connections, so several workers may each see a part of it. No reply."""
 
-    counts: dict[str, int]
+    counts: dict[str, float]
 
 
 # -- media to edge: replies ---------------------------------------------------------------
