@@ -10,6 +10,7 @@ from tests.tidy.tree import ROOT, Fault, Source, fail_with, sources
 CODE = (".py", ".pyi", ".rs", ".ts", ".js", ".mjs", ".css", ".html", ".sh")
 HERE = "tests/tidy/"
 TEST_FOLDERS = {
+    "benchmarks",
     "conformance",
     "edge",
     "end_to_end",
