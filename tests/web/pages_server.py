@@ -79,9 +79,11 @@ class PagesServer:
         self.key = ""
         self.accepts = True
         self.requests: list[tuple[str, str]] = []
+        self.offers: list[str] = []
         self.url = ""
         self._pages = Pages()
         self._peers: dict[str, RTCPeerConnection] = {}
+        self._sinks: dict[str, MediaBlackhole] = {}
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -107,9 +109,16 @@ class PagesServer:
         asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result(10)
 
     async def _close_all(self) -> None:
-        peers, self._peers = list(self._peers.values()), {}
-        for peer in peers:
+        for session in list(self._peers):
+            await self._forget(session)
+
+    async def _forget(self, session: str) -> bool:
+        sink, peer = self._sinks.pop(session, None), self._peers.pop(session, None)
+        if sink is not None:
+            await sink.stop()
+        if peer is not None:
             await peer.close()
+        return peer is not None
 
     async def _run(self) -> None:
         app = web.Application(middlewares=[self._remember])
@@ -180,12 +189,13 @@ class PagesServer:
         peer = RTCPeerConnection()
         session = uuid4().hex
         self._peers[session] = peer
-        offer = RTCSessionDescription(sdp=await request.text(), type="offer")
+        self.offers.append(await request.text())
+        offer = RTCSessionDescription(sdp=self.offers[-1], type="offer")
         if kind == "whep":
             peer.addTrack(MovingPicture())
             peer.addTrack(AudioStreamTrack())
         else:
-            sink = MediaBlackhole()
+            sink = self._sinks[session] = MediaBlackhole()
             peer.on("track", sink.addTrack)
         await peer.setRemoteDescription(offer)
         if kind == "whip":
@@ -198,20 +208,18 @@ class PagesServer:
             headers={"Location": f"/{kind}/{name}/{session}", "ETag": '"1"'},
         )
 
-    async def _trickle(self, _request: web.Request) -> web.Response:
+    async def _trickle(self, request: web.Request) -> web.Response:
+        if request.match_info["session"] not in self._peers:
+            return _problem(404, "there is no such session")
         return web.Response(status=204)
 
     async def _close(self, request: web.Request) -> web.Response:
-        peer = self._peers.pop(request.match_info["session"], None)
-        if peer is None:
+        if not await self._forget(request.match_info["session"]):
             return _problem(404, "there is no such session")
-        await peer.close()
         return web.Response()
 
 
-def _problem(
-    status: int, detail: str, headers: dict[str, str] | None = None
-) -> web.Response:
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response(
         {"status": status, "title": "Refused", "detail": detail},
         status=status,

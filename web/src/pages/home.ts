@@ -56,10 +56,8 @@ function render(): void {
   feature(present);
   cards(present);
   const live = present.filter((info) => info.state === "live").length;
-  setText(
-    byId("count"),
-    list.known ? (live ? plural(live, "stream") : "Nothing is on air.") : "Looking…",
-  );
+  setText(byId("list-title"), list.known && !present.length ? "Nothing is on air" : "On air");
+  setText(byId("count"), list.known ? (live ? plural(live, "stream") : "") : "Looking…");
   const guide = byId("guide");
   guide.hidden = !list.known || refused;
   if (!guide.hidden && guide.childElementCount === 0) {
