@@ -88,6 +88,29 @@ class Pictures(MediaStreamTrack):
         return packet
 
 
+class Gradient(MediaStreamTrack):
+    """A video track of small raw pictures, for codecs that aiortc encodes itself."""
+
+    kind = "video"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0
+        self._start = time.monotonic()
+
+    async def recv(self) -> av.VideoFrame:
+        due = self._start + self._next * FRAME_MS / 1000
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        row = (np.arange(160 * 3) + self._next * 7).astype(np.uint8)
+        frame = av.VideoFrame.from_ndarray(
+            np.tile(row, 120).reshape(120, 160, 3).copy(), format="rgb24"
+        )
+        frame.pts = self._next * FRAME_MS
+        frame.time_base = Fraction(1, 1000)
+        self._next += 1
+        return frame
+
+
 class Tone(MediaStreamTrack):
     """An audio track, 20 ms at a time."""
 
@@ -197,9 +220,10 @@ class Peer:
         await self.close()
 
 
-def _h264() -> list[Any]:
+def _codecs(name: str, *, rtx: bool = True) -> list[Any]:
     codecs = RTCRtpSender.getCapabilities("video").codecs
-    return [codec for codec in codecs if codec.mimeType in ("video/H264", "video/rtx")]
+    wanted = {f"video/{name}", "video/rtx"} if rtx else {f"video/{name}"}
+    return [codec for codec in codecs if codec.mimeType in wanted]
 
 
 class Publisher(Peer):
@@ -210,7 +234,14 @@ class Publisher(Peer):
             self.pc.addTransceiver(Tone(), direction="sendonly")
         if pictures:
             video = self.pc.addTransceiver(Pictures(pictures), direction="sendonly")
-            video.setCodecPreferences(_h264())
+            video.setCodecPreferences(_codecs("H264"))
+        await self.negotiate(self.plane.sfu.publish)
+        await self.connected()
+        return self
+
+    async def start_vp8(self) -> Self:
+        video = self.pc.addTransceiver(Gradient(), direction="sendonly")
+        video.setCodecPreferences(_codecs("VP8"))
         await self.negotiate(self.plane.sfu.publish)
         await self.connected()
         return self
@@ -226,12 +257,16 @@ class Player(Peer):
         self.headers: list[Header] = []
         self._pumps: list[asyncio.Task[None]] = []
 
-    async def start(self, *, video: bool = True, audio: bool = True) -> Self:
+    async def start(
+        self, *, video: bool = True, audio: bool = True, codec: str = "H264", rtx: bool = True
+    ) -> Self:
         self.pc.on("track", self._pump)
         if audio:
             self.pc.addTransceiver("audio", direction="recvonly")
         if video:
-            self.pc.addTransceiver("video", direction="recvonly").setCodecPreferences(_h264())
+            self.pc.addTransceiver("video", direction="recvonly").setCodecPreferences(
+                _codecs(codec, rtx=rtx)
+            )
         for transceiver in self.pc.getTransceivers():
             self._watch(transceiver.receiver)
         await self.negotiate(self.plane.sfu.play)

@@ -10,7 +10,14 @@ import pytest
 from aiortc import rtcdtlstransport
 
 from media._native import NotAcceptable, Overloaded, SdpError
-from tests.fakes.rtc_peers import Plane, Player, Publisher, encoded_pictures, eventually
+from tests.fakes.rtc_peers import (
+    Plane,
+    Player,
+    Publisher,
+    encoded_pictures,
+    eventually,
+    relay,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +211,43 @@ async def test_viewers_on_other_workers_get_the_same(pictures: list[bytes]) -> N
                 assert [row["sessions"] for row in plane.sfu.stats()] in ([2, 1], [1, 2])
                 # both started at the key frame, so neither had to ask for one
                 assert plane.stream("wide")["plis_out"] == 0
+
+
+async def test_vp8_is_passed_through_and_a_change_of_codec_sends_viewers_away(
+    pictures: list[bytes],
+) -> None:
+    with Plane() as plane:
+        async with Publisher(plane, "vp8") as first, Player(plane, "vp8") as player:
+            await first.start_vp8()
+            news = await eventually(lambda: plane.happened("tracks", first.session), what="media")
+            assert json.loads(news[0].detail)["video"] == "VP8"
+            with pytest.raises(NotAcceptable, match="VP8"):
+                await Player(plane, "vp8").start(codec="H264", audio=False)
+            await eventually(lambda: plane.stream("vp8")["gop_packets"] > 10, what="a group")
+            await player.start(codec="VP8", audio=False)
+            await eventually(lambda: player.frames["video"] > 30, what="pictures")
+            async with Publisher(plane, "vp8") as second:
+                await second.start(pictures)
+                closed = await eventually(
+                    lambda: plane.happened("closed", player.session), what="it is sent away"
+                )
+                assert [event.detail for event in closed] == [
+                    "failed: the stream has changed to H264"
+                ]
+
+
+async def test_a_viewer_without_retransmission_formats_still_gets_lost_packets(
+    pictures: list[bytes],
+) -> None:
+    with Plane() as plane:
+        async with Publisher(plane, "plain") as publisher, relay(plane, loss=0.1) as lossy:
+            await publisher.start(pictures)
+            await eventually(lambda: plane.happened("tracks", publisher.session), what="media")
+            async with Player(plane, "plain", lossy.change) as player:
+                await player.start(rtx=False)
+                await eventually(lambda: player.frames["video"] > 150, what="pictures")
+                assert plane.total("rtx_out") > 10
+                video = player.sequences("video")
+                got = {h.sequence for h in video[:-60]}
+                assert max(got) - min(got) < 65_000
+                assert len(got) >= (max(got) - min(got) + 1) * 0.95, "nearly all came back"
