@@ -18,11 +18,11 @@ _TRUN_DURATION, _TRUN_SIZE, _TRUN_FLAGS = 0x100, 0x200, 0x400
 
 
 def chunk(
-    sequence: int,
-    decode_time: int,
     data: Sequence[bytes],
     durations: Sequence[int],
     *,
+    sequence: int,
+    decode_time: int,
     keys: Sequence[bool] | None = None,
     first: bool = False,
 ) -> list[bytes]:

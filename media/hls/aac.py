@@ -1,8 +1,8 @@
 """Opus to AAC for players that need it: one thread a stream, made only while somebody asks.
 
-Costs about 17 ms of CPU a stream-second, outside the GIL. An encoded frame keeps the time of the sound
-in it: the encoder's delay of one frame is taken off again, and the first frame, which is only priming,
-is left out. Lost packets are filled with silence so that the clock never slips.
+Costs about 17 ms of CPU a stream-second, outside the GIL. An encoded frame keeps the time of the
+sound in it: the encoder's delay of one frame is taken off again, and the first frame, which is
+only priming, is left out. Lost packets are filled with silence so that the clock never slips.
 """
 
 import contextlib
@@ -64,6 +64,10 @@ class AacEncoder:
             taken.append(self._output.popleft())
         return taken
 
+    def idle(self) -> bool:
+        """Whether all that was put in has been encoded, and all of that taken."""
+        return self._input.unfinished_tasks == 0
+
     def stop(self, *, wait_seconds: float = 1.0) -> None:
         """Ends the thread."""
         self._stopped.set()
@@ -78,14 +82,22 @@ class AacEncoder:
             sound = self._input.get()
             if sound is None:
                 return
-            if codec is None or sound.run != run or codec.far(sound.at):
-                codec, run = Transcoder(bit_rate=self._bit_rate), sound.run
-                self.config = codec.config
-            frames = codec.push(sound.data, sound.at)
-            if frames:
-                self._output.append((run, frames))
-                if self._ready is not None:
-                    self._ready()
+            try:
+                run, codec = self._one(sound, run, codec)
+            except av.error.FFmpegError:
+                codec = None
+            self._input.task_done()
+
+    def _one(self, sound: Sound, run: int, codec: "Transcoder | None") -> tuple[int, "Transcoder"]:
+        if codec is None or sound.run != run or codec.far(sound.at):
+            codec, run = Transcoder(bit_rate=self._bit_rate), sound.run
+            self.config = codec.config
+        frames = codec.push(sound.data, sound.at)
+        if frames:
+            self._output.append((run, frames))
+            if self._ready is not None:
+                self._ready()
+        return run, codec
 
 
 class Transcoder:

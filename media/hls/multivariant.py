@@ -1,7 +1,7 @@
 """The multivariant playlist: what a player may choose from. Pure: a book in, text out.
 
-Opus is offered first; AAC beside it as a second variant for players that know no Opus in MP4, though
-it is made only while somebody asks for it. Bandwidths are measured over the listed segments.
+Opus is offered first; AAC beside it as a second variant for players that know no Opus in MP4,
+though it is made only while somebody asks for it. Bandwidths are measured over the listed segments.
 """
 
 from typing import Literal

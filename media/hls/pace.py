@@ -1,8 +1,8 @@
 """One track's clock: RTP timestamps give the steps, the stream's clock says where they lie.
 
-The distance of two units is what their timestamps say, so jitter of the stream's clock moves nothing.
-Where the two drift apart by more than `_IDLE_MS`, parts are made longer or shorter by at most
-`_SLEW_MS_MAX` until they meet again. A jump is the caller's affair: `jumped` only tells.
+The distance of two units is what their timestamps say, so jitter of the stream's clock moves
+nothing. Where the two drift apart by more than `_IDLE_MS`, parts are made longer or shorter by at
+most `_SLEW_MS_MAX` until they meet again. A jump is the caller's affair: `jumped` only tells.
 """
 
 JUMP_MS = 500
@@ -27,12 +27,12 @@ class Pace:
         """The next unit starts anew."""
         self._shift = None
 
-    def jumped(self, timestamp: int, true: int) -> bool:
+    def jumped(self, timestamp: int, *, true: int) -> bool:
         """Whether this unit does not belong to the timeline of those before it."""
         shift = self._shift
         return shift is not None and abs(true - timestamp - shift - self._error) > self._jump
 
-    def ticks(self, timestamp: int, true: int) -> int:
+    def ticks(self, timestamp: int, *, true: int) -> int:
         """Where the unit lies."""
         if self._shift is None:
             self._shift, self._error = true - timestamp, 0.0

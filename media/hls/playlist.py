@@ -1,8 +1,8 @@
 """One rendition's LL-HLS media playlist. No I/O and no clock: parts in, playlist bytes out.
 
 The text of a segment is made once, when it ends; a render joins what is finished, so it costs what
-has changed. Segments that a delta update may skip lie in one buffer, trimmed from the front. Durations
-are counted in ticks, so that the same records give the same bytes in every process.
+has changed. Segments that a delta update may skip lie in one buffer, trimmed from the front.
+Durations are counted in ticks, so that the same records give the same bytes in every process.
 
 Boundaries, counted back from the end of the playlist (RFC 8216bis): parts are listed for the last
 three target durations, segments are skippable beyond six.
@@ -15,6 +15,8 @@ from math import ceil
 from typing import NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEGMENTS_MAX = 1 << 17
+"""A day of segments of a second, and some more; writers trim long before."""
 _PART_TARGETS, _SKIP_TARGETS, _HOLD_TARGETS = 3, 6, 3
 
 
@@ -70,8 +72,8 @@ class Playlist:
         self._discontinuities = discontinuities
         self._old = bytearray()
         self._old_from = 0
-        self._skippable: deque[_Segment] = deque()  # bounded by Trim records
-        self._recent: deque[_Segment] = deque()  # bounded by _SKIP_TARGETS
+        self._skippable: deque[_Segment] = deque(maxlen=_SEGMENTS_MAX)
+        self._recent: deque[_Segment] = deque(maxlen=_SEGMENTS_MAX)
         self._recent_ticks = 0
         self._dependents = 0
         self._init = self._next_init = -1

@@ -1,8 +1,9 @@
 """The lines of a stream's journal, and how they are written and read.
 
 A journal is append-only text, one JSON array a line, in `hls/<stream>/journal`. Its first line is a
-`Head`. A line without its newline was not finished and does not count. `Part` says all that a reader
-must know of one part; the bytes lie at `offset` in the segment's file and were written before it.
+`Head`. A line without its newline was not finished and does not count. `Part` says all that a
+reader must know of one part; the bytes lie at `offset` in the segment's file and were written
+before it.
 """
 
 from collections.abc import Iterable
@@ -53,7 +54,8 @@ class Init(msgspec.Struct, frozen=True, array_like=True, tag="i"):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """A part is complete. `start` and `duration` in ticks, `at_ms` unix time of its first sample."""
+    """A part is complete. `start` and `duration` in ticks, `at_ms` unix time of its first
+    sample."""
 
     rendition: str
     msn: int

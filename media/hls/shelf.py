@@ -1,7 +1,8 @@
 """What an edge worker serves HLS from: the journals in the run directory, and a cache of bytes.
 
-`Shelf.answer` says at once what to send, or what to wait for; it neither sleeps nor speaks HTTP. Two
-workers that have read equally far answer with the same bytes. Only the media process writes there.
+`Shelf.answer` says at once what to send, or what to wait for; it neither sleeps nor speaks HTTP.
+Two workers that have read equally far answer with the same bytes. Only the media process writes
+there.
 """
 
 import os
@@ -113,7 +114,7 @@ class Shelf:
         asked, self._demanded = self._demanded, set()
         return asked
 
-    def answer(self, stream: str, path: str, query: str, now: float) -> Reply | Wait:
+    def answer(self, stream: str, *, path: str, query: str, now: float) -> Reply | Wait:
         """What `GET …/{stream}/{path}?{query}` gets. `now` in seconds, of any steady clock."""
         known = self._streams.get(stream) or self._open(stream)
         if known is None:

@@ -1,4 +1,5 @@
-"""A stream's folder in the run directory: files of segments, and the journal. Only the writer uses it."""
+"""A stream's folder in the run directory: files of segments, and the journal. Only the writer
+uses it."""
 
 import os
 import shutil
@@ -115,7 +116,8 @@ class Store:
         self._flush()
 
     def trim(self) -> None:
-        """Lets go of what is too old or too much; writes the journal anew when it has grown long."""
+        """Lets go of what is too old or too much; writes the journal anew when it has grown
+        long."""
         trims = self.ledger.trims()
         if trims:
             self.write(trims)

@@ -9,12 +9,13 @@ States of a run:
 While waiting, units are kept; a run starts with a key frame, video and audio together. One medium
 leads and gives the boundaries of segments: video, if there is any, else Opus. Video's segments end
 before a key frame once the segment is due; without one they are cut all the same, before the target
-duration would be exceeded (then the next segment does not start with a key frame, which the playlist
-does not claim, and ends at the next key frame). The other renditions end theirs at the same times, so
-that media sequence numbers mean the same period everywhere.
+duration would be exceeded (then the next segment does not start with a key frame, which the
+playlist does not claim, and ends at the next key frame). The other renditions end theirs at the
+same times, so that media sequence numbers mean the same period everywhere.
 
-A run that ends closes all renditions' segments and brings them to the same number; the next run begins
-with a discontinuity in all of them. Ticks go on where they were; the stream's clock dates them.
+A run that ends closes all renditions' segments and brings them to the same number; the next run
+begins with a discontinuity in all of them. Ticks go on where they were; the stream's clock dates
+them.
 """
 
 from collections import deque
@@ -135,7 +136,7 @@ class Timeline:
         self._msn = msn
         self._end_ns = 0
         self._out: list[Output] = []
-        self._waiting: deque[UnitLike] = deque()  # bounded by _WAITING_UNITS_MAX
+        self._waiting: deque[UnitLike] = deque(maxlen=_WAITING_UNITS_MAX)
         self._since: float | None = None
         self._running = False
         self._session: int | None = None
@@ -208,7 +209,7 @@ class Timeline:
         if "c" not in self.tracks:
             ahead = sum(boundary.broken for boundary in opus.boundaries)
             track = self._track("c", msn=opus.msn, discontinuities=self.discontinuities - ahead)
-            track.begin(opus.end, self.origin_ns)
+            track.begin(opus.end, origin_ns=self.origin_ns)
             track.boundaries.extend(opus.boundaries)
         self.sounds = []
         return True
@@ -296,8 +297,9 @@ class Timeline:
         self._running, self._since, self._newest_ns = True, None, start_ns
         self._leader = self._track("v" if first.video else "a")
         for track in self.tracks.values():
-            track.begin(start_ns * track.timescale // 1_000_000_000, self.origin_ns)
-        waiting, self._waiting = self._waiting, deque()  # bounded by _WAITING_UNITS_MAX
+            track.begin(start_ns * track.timescale // 1_000_000_000, origin_ns=self.origin_ns)
+        waiting = list(self._waiting)
+        self._waiting.clear()
         seen = False
         for unit in waiting:
             seen |= unit is first
@@ -319,11 +321,12 @@ class Timeline:
         self._align()
 
     def _align(self) -> None:
-        """Ends all segments at the same number. What follows does not follow on, in any rendition."""
+        """Ends all segments at the same number. What follows does not follow on, in any
+        rendition."""
         self._end_ns = max(self._ended_ns(track) for track in self.tracks.values())
         self._msn = max(track.msn + (track.index > 0) for track in self.tracks.values())
         for track in self.tracks.values():
-            track.align(self._msn, self._end_ns * track.timescale // 1_000_000_000)
+            track.align(self._msn, at=self._end_ns * track.timescale // 1_000_000_000)
         if not any(track.broken for track in self.tracks.values()):
             self.discontinuities += 1
             for track in self.tracks.values():
@@ -342,7 +345,7 @@ class Timeline:
         if track is not None:
             true = at_ns * track.timescale // 1_000_000_000
             far = abs(at_ns - self._newest_ns) > _HEAR_MS_MAX * 1_000_000
-            if far or track.pace.jumped(unit.timestamp, true):
+            if far or track.pace.jumped(unit.timestamp, true=true):
                 self._end_run()
                 return False
         if unit.video:
@@ -364,13 +367,10 @@ class Timeline:
         if joins:
             track = self._lead_by_video(at_ns)
         assert track is not None, "video leads"
-        at = track.pace.ticks(unit.timestamp, at_ns * CLOCK_HZ // 1_000_000_000)
+        at = track.pace.ticks(unit.timestamp, true=at_ns * CLOCK_HZ // 1_000_000_000)
         changed = unit.keyframe and self._changed(unit)
-        opened = track.index > 0 or track.pending()
-        if changed and opened:
-            self._boundary(at, broken=True)
-        elif opened:
-            self._cut(track, at, key=unit.keyframe)
+        if track.end is not None or track.pending():
+            self._cut(track, at, key=unit.keyframe, broken=changed)
         if changed:
             self._init("v", video_track(*self._sets))
         track.add(at, unit.data, length=track.nominal, key=unit.keyframe)
@@ -387,30 +387,30 @@ class Timeline:
             track = self._join_audio(at_ns)
         if "a" not in self._inits:
             self._init("a", opus_track())
-        at = track.pace.ticks(unit.timestamp, at_ns * OPUS_CLOCK_HZ // 1_000_000_000)
+        at = track.pace.ticks(unit.timestamp, true=at_ns * OPUS_CLOCK_HZ // 1_000_000_000)
         track.add(at, unit.data, length=samples)
         if self.sounds is not None:
             self.sounds.append(Sound(self.run, at, unit.data))
         if self._leader is track:
             end = track.newest() + samples
             if end - track.segment_start >= track.due - samples // 2:
-                self._boundary(end, broken=False)
+                self._boundary(end)
 
     def _join_audio(self, at_ns: int) -> Track:
         leader = self._leader
         assert leader is not None, "a run has a leader"
         track = self._track("a", msn=leader.msn)
-        track.begin(at_ns * OPUS_CLOCK_HZ // 1_000_000_000, self.origin_ns)
+        track.begin(at_ns * OPUS_CLOCK_HZ // 1_000_000_000, origin_ns=self.origin_ns)
         return track
 
     def _lead_by_video(self, at_ns: int) -> Track:
         """Video joins a run that audio led: audio's segment ends here."""
         sound = self._leader
         assert sound is not None, "a run has a leader"
-        self._boundary(at_ns * sound.timescale // 1_000_000_000, broken=False)
+        self._boundary(at_ns * sound.timescale // 1_000_000_000)
         self._leader = track = self._track("v", msn=self._msn)
-        track.align(self._msn, at_ns * CLOCK_HZ // 1_000_000_000)
-        track.begin(at_ns * CLOCK_HZ // 1_000_000_000, self.origin_ns)
+        track.align(self._msn, at=at_ns * CLOCK_HZ // 1_000_000_000)
+        track.begin(at_ns * CLOCK_HZ // 1_000_000_000, origin_ns=self.origin_ns)
         return track
 
     def _changed(self, key: UnitLike) -> bool:
@@ -423,29 +423,46 @@ class Timeline:
         self._sets = sets
         return True
 
-    def _cut(self, track: Track, at: int, *, key: bool) -> None:
+    def _cut(self, track: Track, at: int, *, key: bool, broken: bool) -> None:
         """Ends video's segment before a frame at `at`, if it is time."""
         scale = track.timescale
         longest = self._longest_ns * scale // 1_000_000_000
         while at - track.segment_start > longest:
-            self._boundary(track.segment_start + self._cut_ticks(track), broken=False)
+            self._boundary(track.segment_start + self._cut_ticks(track))
         if track.index == 0 and not track.pending():
+            if broken:
+                self._break()
             return
         length = at - track.segment_start
-        if (key and track.ripe(length)) or length >= self._cut_ticks(track):
-            self._boundary(at, broken=False)
+        ripe = length >= (track.may_end() if key else self._cut_ticks(track))
+        if ripe or broken:
+            self._boundary(at, broken=broken, following=at)
 
     def _cut_ticks(self, track: Track) -> int:
         """How long a segment may get while no key frame comes."""
         return self._cut_ns * track.timescale // 1_000_000_000
 
-    def _boundary(self, at: int, *, broken: bool) -> None:
-        """The leader's segment ends at `at`, its ticks; the others will follow."""
+    def _break(self) -> None:
+        """The segment that is about to open does not follow on, in any rendition."""
+        assert self._leader is not None, "a run has a leader"
+        if self._leader.broken:
+            return
+        self.discontinuities += 1
+        for track in self.tracks.values():
+            if track is self._leader or not track.boundaries:
+                track.broken = True
+            else:
+                last = track.boundaries.pop()
+                track.boundaries.append(Boundary(last.at, broken=True))
+
+    def _boundary(self, at: int, *, broken: bool = False, following: int | None = None) -> None:
+        """The leader's segment ends at `at`, its ticks; the others will follow. following: where
+        the leader's next sample lies, if it is there."""
         leader = self._leader
         assert leader is not None, "a run has a leader"
         if broken:
             self.discontinuities += 1
-        leader.close(Boundary(at, broken), following=at if leader.video else None)
+        leader.close(Boundary(at, broken), following=following)
         self._msn = leader.msn
         for track in self.tracks.values():
             if track is not leader:
@@ -458,7 +475,7 @@ class Timeline:
         assert leader is not None, "a run has a leader"
         scale, limit = leader.timescale, self._longest_ns + _LATE_MS * 1_000_000
         while leader.video and newest - leader.segment_start * 1_000_000_000 // scale > limit:
-            self._boundary(leader.segment_start + self._cut_ticks(leader), broken=False)
+            self._boundary(leader.segment_start + self._cut_ticks(leader))
             self._key_wanted = True
         for track in self.tracks.values():
             while track.boundaries:
@@ -477,7 +494,10 @@ class Timeline:
             reached = max(reached, stalled)
         for track in self.tracks.values():
             limit = reached * track.timescale // 1_000_000_000
-            track.settle(-1 if track is leader and leader.video else limit)
+            if track is leader and leader.video:
+                track.settle(-1, may_end=leader.may_end())
+            else:
+                track.settle(limit, may_end=leader.may_end() * track.timescale // leader.timescale)
 
     # -- output ---------------------------------------------------------------------------
 

@@ -2,15 +2,16 @@
 
 The rules, for all renditions alike:
 
-- Parts follow on without a hole: each starts where the one before it ended. A sample that comes late
-  is shown from there on; its true time sets when the next one is.
-- A part leaves as soon as one more sample of the usual length would not fit; it does not wait for the
-  next sample. One exception: a part that may be its segment's last waits until `limit` (how far the
-  leading rendition has come without a boundary) has passed its end, since a playlist must announce the
-  right next part.
+- Parts follow on without a hole: each starts where the one before it ended. A sample that comes
+  late is shown from there on; its true time sets when the next one is.
+- A part leaves as soon as one more sample of the usual length would not fit; it does not wait for
+  the next sample. One exception: a part that may be its segment's last waits until `limit` (how
+  far the leading rendition has come without a boundary) has passed its end, since a playlist must
+  announce the right next part.
 - A segment ends at the boundary that the timeline gives (`boundaries`, in ticks), at the sample
   nearest to it. What was published beyond a boundary stays; the next segment is shorter then.
-- Where nothing comes for `HOLE_MS`, gap parts fill the time, so that sequence numbers go on in step.
+- Where nothing comes for `HOLE_MS`, gap parts fill the time, so that sequence numbers go on in
+  step.
 """
 
 from collections import deque
@@ -106,7 +107,7 @@ class Track:
 
     # -- what the timeline tells ----------------------------------------------------------
 
-    def begin(self, floor: int, origin_ns: int) -> None:
+    def begin(self, floor: int, *, origin_ns: int) -> None:
         """A run of the timeline begins at `floor`; nothing is pending."""
         assert not self._data, "the run before was flushed"
         self.origin_ns = origin_ns
@@ -141,8 +142,9 @@ class Track:
         self._keys.append(key)
         self._last_length = length
 
-    def settle(self, limit: int) -> None:
-        """Publishes what is full. `limit`: up to here the leader has given all boundaries."""
+    def settle(self, limit: int, *, may_end: int) -> None:
+        """Publishes what is full. `limit`: up to here the leader has given all boundaries;
+        `may_end`: so long the open segment must be to get one."""
         while self._times:
             estimate = self._estimate()
             if self.boundaries and estimate >= self.boundaries[0].at - self.nominal // 2:
@@ -151,7 +153,7 @@ class Track:
             count, end = self._full_part(estimate)
             if not count:
                 return
-            waits = not self.boundaries and end - self.segment_start >= self._may_end()
+            waits = not self.boundaries and end - self.segment_start >= may_end
             if waits and end > limit:
                 return
             self._publish(count, end)
@@ -191,7 +193,7 @@ class Track:
         if self._times:
             self._publish(len(self._times), self._estimate())
 
-    def align(self, msn: int, at: int) -> None:
+    def align(self, msn: int, *, at: int) -> None:
         """Ends segments, with gaps where there is nothing, until `msn` is the open one."""
         while self.msn < msn:
             if self.boundaries:
@@ -204,9 +206,10 @@ class Track:
                 self.close(Boundary(at, broken=False))
         self.boundaries.clear()
 
-    def ripe(self, length: int) -> bool:
-        """Whether a segment of this length may end before a key frame."""
-        return length >= self._may_end()
+    def may_end(self) -> int:
+        """How long the open segment must be to end before a key frame, less half a sample."""
+        due = self.due if self.independent else self.due // 5
+        return due - self.nominal // 2
 
     def newest(self) -> int:
         """Where the newest sample starts, or what was published ends."""
@@ -222,11 +225,6 @@ class Track:
         if self.end is not None:
             return self.end
         return self._times[0] if self._times else self._floor
-
-    def _may_end(self) -> int:
-        """How long the open segment must be before it may end, less half a sample."""
-        due = self.due if self.independent else self.due // 5
-        return due - self.nominal // 2
 
     def _learn(self, length: int) -> None:
         """The usual distance of frames, from those that are near it; others must come twice."""
@@ -291,10 +289,10 @@ class Track:
             self.independent = keys[0]
             self.segment_start = start
         pieces = chunk(
-            self._sequence,
-            start,
             data,
             durations,
+            sequence=self._sequence,
+            decode_time=start,
             keys=keys if self.video else None,
             first=self.index == 0,
         )

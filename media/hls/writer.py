@@ -1,11 +1,12 @@
-"""The media process's side of HLS: one stream's units in, files and journal lines in the run directory out.
+"""The media process's side of HLS: one stream's units in, files and journal lines in the run
+directory out.
 
-Theory of operation. `media/hls/timeline.py` says what is finished; here it is written: a part's bytes
-to the end of its segment's file, then one line to the stream's journal. Nobody sees bytes that no line
-tells of, so the process may die at any byte: the next one reads the journal, cuts off an unfinished
-line, ends the open segments and goes on with the next media sequence number after a discontinuity.
-Bytes for which there is no room become gap parts. What a new process finds continues the stream,
-unless it has ended.
+Theory of operation. `media/hls/timeline.py` says what is finished; here it is written: a part's
+bytes to the end of its segment's file, then one line to the stream's journal. Nobody sees bytes
+that no line tells of, so the process may die at any byte: the next one reads the journal, cuts off
+an unfinished line, ends the open segments and goes on with the next media sequence number after a
+discontinuity. Bytes for which there is no room become gap parts. What a new process finds
+continues the stream, unless it has ended.
 
     <root>/<stream>/journal                              (media/hls/records.py)
     <root>/<stream>/{v,a,c}/s<msn>.m4s, init.<n>.mp4
@@ -81,7 +82,8 @@ class Info:
 
 
 class StreamWriter:
-    """One stream's HLS. Owns its folder and, while open, descriptors in it; `close` gives them back.
+    """One stream's HLS. Owns its folder and, while open, descriptors in it; `close` gives them
+    back.
 
     ready: called from another thread when AAC waits for `tick`; not needed for correctness.
     """
@@ -123,8 +125,8 @@ class StreamWriter:
         return self._publish(made + self._aac(now_unix))
 
     def tick(self, now_unix: float) -> bool:
-        """To be called about once a second: AAC that nobody asks for stops, a stream whose publisher
-        stayed away ends. True when anything was published."""
+        """To be called about once a second: AAC that nobody asks for stops, a stream whose
+        publisher stayed away ends. True when anything was published."""
         if self._timeline is None:
             return False
         made = self._aac(now_unix)
@@ -157,6 +159,10 @@ class StreamWriter:
     def demand_aac(self, now_unix: float) -> None:
         """Somebody asks for AAC: it is made for `aac_idle_seconds` from now."""
         self._demanded = now_unix
+
+    def aac_idle(self) -> bool:
+        """Whether the encoder has nothing to do."""
+        return self._encoder is None or self._encoder.idle()
 
     def end(self) -> bool:
         """Ends the stream for good: EXT-X-ENDLIST. The next unit begins a new one."""
@@ -338,6 +344,7 @@ class Encoder(Protocol):
     def config(self) -> bytes: ...
     def put(self, sounds: Sequence[Sound]) -> None: ...
     def take(self) -> list[tuple[int, list[tuple[bytes, int]]]]: ...
+    def idle(self) -> bool: ...
     def stop(self) -> None: ...
 
 

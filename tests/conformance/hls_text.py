@@ -1,7 +1,8 @@
-"""Reads media playlists and says what breaks RFC 8216bis in them. Independent of the code under test.
+"""Reads media playlists and says what breaks RFC 8216bis in them. Independent of the code under
+test.
 
-`read` gives a `Media`; `faults` checks one playlist, `step_faults` one against its successor, `merge`
-applies a delta update. All faults are sentences.
+`read` gives a `Media`; `faults` checks one playlist, `step_faults` one against its successor,
+`merge` applies a delta update. All faults are sentences.
 """
 
 import re

@@ -186,5 +186,5 @@ async def test_a_stranger_on_the_link_is_no_harm(node: Node) -> None:
 def live_playlist(node: Node) -> bytes:
     shelf = Shelf(node.run_dir / "hls", cache_bytes_max=1 << 24)
     shelf.refresh("s")
-    reply = shelf.answer("s", "v/live.m3u8", "", time.time())
+    reply = shelf.answer("s", path="v/live.m3u8", query="", now=time.time())
     return bytes(reply.body) if isinstance(reply, Reply) else b""

@@ -50,7 +50,10 @@ class Stage:
                 found += hls_text.step_faults(known, media)
                 delta = hls_text.read(self.text(f"{name}/live.m3u8", "_HLS_skip=YES"))
                 covered = delta.first + delta.skipped <= known.next[0] or not delta.skipped
-                if covered and hls_text.merge(delta, known if delta.skipped else media) != media.text:
+                if (
+                    covered
+                    and hls_text.merge(delta, known if delta.skipped else media) != media.text
+                ):
                     found.append("the merged delta is not the full playlist")
                 found += hls_text.faults(delta)
             self.faults += [f"{name} step {self.steps}: {fault}" for fault in found]
@@ -58,7 +61,7 @@ class Stage:
 
     def media(self, name: str) -> Media | None:
         """The rendition's playlist; None: not there."""
-        answer = self.shelf.answer("s", f"{name}/live.m3u8", "", 0.0)
+        answer = self.shelf.answer("s", path=f"{name}/live.m3u8", query="", now=0.0)
         if isinstance(answer, Wait) or answer.status != 200:
             return None
         return hls_text.read(bytes(answer.body).decode())
@@ -74,7 +77,7 @@ class Stage:
 
     def fetch(self, path: str, query: str = "") -> bytes:
         """The body of an answer that is 200."""
-        answer = self.shelf.answer("s", path, query, 0.0)
+        answer = self.shelf.answer("s", path=path, query=query, now=0.0)
         assert isinstance(answer, Reply), f"{path} has to be waited for"
         assert answer.status == 200, f"{path}: {answer.status} {bytes(answer.body)!r}"
         return bytes(answer.body)

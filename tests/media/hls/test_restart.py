@@ -24,9 +24,7 @@ def go_on(stage: Stage, *, session: int, start_ns: int, seconds: float = 6) -> N
     """A new process takes over, and its publisher comes back."""
     stage.writer = StreamWriter(stage.root, "s", stage.settings)
     stage.look()
-    stage.play(
-        show(pictures(), sound(), seconds=seconds, session=session, start_ns=start_ns)
-    )
+    stage.play(show(pictures(), sound(), seconds=seconds, session=session, start_ns=start_ns))
 
 
 def test_new_process_goes_on(tmp_path: Path) -> None:
@@ -69,7 +67,7 @@ def test_settings_of_a_stream_do_not_change(tmp_path: Path) -> None:
 def test_journal_cut_at_every_byte(tmp_path: Path) -> None:
     """Whatever was written of the journal, readers and the next writer make sense of it."""
     stage = Stage(tmp_path / "whole", SETTINGS)
-    stage.play(show(pictures(), sound(), seconds=4.3))
+    stage.play(show(pictures(), sound(), seconds=2.7))
     journal = (tmp_path / "whole" / "s" / "journal").read_bytes()
     for length in range(len(journal)):
         folder = tmp_path / str(length) / "s"
@@ -77,10 +75,10 @@ def test_journal_cut_at_every_byte(tmp_path: Path) -> None:
         (folder / "journal").write_bytes(journal[:length])
         cut = Stage(folder.parent, SETTINGS, open_writer=False)
         cut.look()
-        seconds = 1.7 if length % 100 == 0 else 0.0
+        seconds = 1.7 if length % 150 == 0 else 0.0
         go_on(cut, session=2, start_ns=START_NS + 8 * SECOND, seconds=seconds)
         assert cut.faults == [], length
-        assert cut.media("v") is not None or length < 400
+        assert cut.media("v") is not None or length < 500
         cut.shelf.close()
         cut.writer.close()
 
@@ -93,7 +91,7 @@ from tests.media.hls import material
 root, session = Path(sys.argv[1]), int(sys.argv[2])
 writer = StreamWriter(root, "s", HlsSettings(window_seconds=300))
 frames, packets = material.pictures(), material.sound()
-units = material.show(frames, packets, seconds=60, session=session, start_ns=time.time_ns())
+units = material.show(frames, packets, seconds=20, session=session, start_ns=time.time_ns())
 print("ready", flush=True)
 for now, batch in material.batches(units):
     writer.push(batch, now)
@@ -105,11 +103,11 @@ def test_kill_at_random_moments(tmp_path: Path, seed: int) -> None:
     """kill -9 while it writes as fast as it can; a reader looks on all the while."""
     stage = Stage(tmp_path, SETTINGS)
     random = material.Random(seed)
-    for session in range(1, 6):
+    for session in range(1, 5):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(tmp_path), str(session)],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         )
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
@@ -163,7 +161,7 @@ def test_bytes_are_bounded(tmp_path: Path) -> None:
 
 def test_files_are_taken_away(tmp_path: Path) -> None:
     stage = Stage(tmp_path, SETTINGS)
-    stage.play(show(pictures(), sound(), seconds=90))
+    stage.play(show(pictures(), sound(), seconds=60))
     listed = stage.there("v")
     numbers = sorted(int(path.stem[1:]) for path in (tmp_path / "s" / "v").glob("s*.m4s"))
     assert len(numbers) <= 24 // 2 + 6
@@ -181,7 +179,7 @@ def test_journal_is_written_anew_unnoticed(tmp_path: Path) -> None:
         stage.look()
         rebuilt.add((tmp_path / "s" / "journal").stat().st_ino)
         fresh = Shelf(tmp_path)
-        answer = fresh.answer("s", "v/live.m3u8", "", 0.0)
+        answer = fresh.answer("s", path="v/live.m3u8", query="", now=0.0)
         if hasattr(answer, "body"):
             assert bytes(answer.body).decode() == stage.text("v/live.m3u8")
         fresh.close()

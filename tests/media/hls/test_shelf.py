@@ -22,13 +22,13 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def get(stage: Stage, path: str, query: str = "") -> Reply:
-    answer = stage.shelf.answer("s", path, query, 100.0)
+    answer = stage.shelf.answer("s", path=path, query=query, now=100.0)
     assert isinstance(answer, Reply), answer
     return answer
 
 
 def waits(stage: Stage, path: str, query: str = "") -> Wait:
-    answer = stage.shelf.answer("s", path, query, 100.0)
+    answer = stage.shelf.answer("s", path=path, query=query, now=100.0)
     assert isinstance(answer, Wait), answer
     return answer
 
@@ -97,9 +97,9 @@ def test_unknown_parameters_are_ignored(stage: Stage, query: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "v", "v/", "x/live.m3u8", "live.m3u8", "v/live.m3u8/", "v/../a/live.m3u8", "v//live.m3u8",
-        "v/s1.m4s", "v/s01.m4s", "v/s1.1.1.m4s", "v/init.0.mp4", "v/journal", "journal", "v/s-1.m4s",
-        "v/s99999999999999999999.m4s", "c/init.1.mp4", "index.m3u8.bak",
+        "", "v", "v/", "x/live.m3u8", "live.m3u8", "v/live.m3u8/", "v/../a/live.m3u8",
+        "v//live.m3u8", "v/s1.m4s", "v/s01.m4s", "v/s1.1.1.m4s", "v/init.0.mp4", "v/journal",
+        "journal", "v/s-1.m4s", "v/s99999999999999999999.m4s", "c/init.1.mp4", "index.m3u8.bak",
     ],
 )  # fmt: skip
 def test_what_is_not_there(stage: Stage, path: str) -> None:
@@ -109,7 +109,7 @@ def test_what_is_not_there(stage: Stage, path: str) -> None:
 
 @pytest.mark.parametrize("stream", ["t", "..", "", "s/..", "." * 3, "s\0", "a" * 65])
 def test_streams_that_are_not_there(stage: Stage, stream: str) -> None:
-    answer = stage.shelf.answer(stream, "index.m3u8", "", 0.0)
+    answer = stage.shelf.answer(stream, path="index.m3u8", query="", now=0.0)
     assert isinstance(answer, Reply)
     assert answer.status == 404
     assert not stage.shelf.refresh(stream)
@@ -134,7 +134,9 @@ def test_hinted_part_is_waited_for(stage: Stage) -> None:
     assert wait.late.status == 404
     msn, part = video.next
     assert get(stage, f"v/s{msn}.{part + 1}.m4s").status == 404
-    stage.play([unit for unit in show(pictures(), sound(), seconds=26) if unit.at_ns > stage.now * 1e9])
+    stage.play(
+        [unit for unit in show(pictures(), sound(), seconds=26) if unit.at_ns > stage.now * 1e9]
+    )
     assert get(stage, f"v/{hint['URI']}").status == 200
 
 
@@ -154,7 +156,7 @@ def test_two_shelves_say_the_same(stage: Stage, tmp_path: Path) -> None:
     fresh = Shelf(tmp_path)
     for path in ("index.m3u8", "v/live.m3u8", "a/live.m3u8"):
         for query in ("", "_HLS_skip=YES"):
-            answer = fresh.answer("s", path, query, 0.0)
+            answer = fresh.answer("s", path=path, query=query, now=0.0)
             assert isinstance(answer, Reply)
             assert bytes(answer.body).decode() == stage.text(path, query)
     assert fresh.streams() == ["s"]
@@ -193,7 +195,7 @@ def test_aac_is_demanded(stage: Stage) -> None:
 def test_cache_is_bounded(stage: Stage, tmp_path: Path) -> None:
     small = Shelf(tmp_path, cache_bytes_max=40_000)
     for segment in stage.there("v").segments[:-1]:
-        answer = small.answer("s", f"v/{segment.uri}", "", 0.0)
+        answer = small.answer("s", path=f"v/{segment.uri}", query="", now=0.0)
         assert isinstance(answer, Reply)
         assert answer.status == 200
     assert 0 < small.cached_bytes <= 40_000
