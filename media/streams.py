@@ -319,6 +319,8 @@ class Streams:
                 _log.info("publisher went", stream=stream.name, reason=reason)
                 self._audience.hls_changed(stream.name)
                 self._tell(stream)
+            elif not stream.joining and stream.publisher is not None:
+                self._plane.tap(stream.name, on=stream.packaged)
         self._abandon(stream)
 
     def _close(self, session: Session, reason: str) -> None:

@@ -225,6 +225,16 @@ async def test_a_codec_without_hls_is_said_so(
     assert house.writers == []
 
 
+async def test_a_failed_takeover_leaves_the_tap_as_it_was(house: House) -> None:
+    await house.on_air(tracks=json.dumps({"video": "VP8", "audio": "opus"}))
+    second = await house.publish()
+    assert house.sfu.taps["s"] is True
+    house.sfu.close(second.native, "handshake timed out")
+    house.plane.drain()
+    assert house.sfu.taps["s"] is False
+    assert house.states == ["live"]
+
+
 async def test_sound_alone_has_hls(house: House) -> None:
     await house.on_air(tracks=json.dumps({"video": None, "audio": "opus"}))
     assert house.told[-1].hls
