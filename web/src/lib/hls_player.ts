@@ -7,9 +7,11 @@ import { hlsLatency } from "./latency";
 import { LivePlayer, type PlayerOptions, playOrMute } from "./player";
 import { RequestError, retryAfterSeconds } from "./problem";
 
-/** Fastest playback while catching up; pitch is kept and 5 % is not heard. */
+/** Playback while catching up, a little late and much too late; pitch is kept, 5 % is not heard. */
 const CATCH_UP_RATE = 1.05;
-/** Later than the target by so much: catch up. Nearer than the second value: normal speed. */
+const HURRY_RATE = 1.1;
+/** Later than the target by so much: hurry, or catch up. Nearer than the third: normal speed. */
+const MUCH_TOO_LATE_SECONDS = 0.5;
 const LATE_SECONDS = 0.12;
 const ON_TIME_SECONDS = 0.03;
 /** Never catch up with less media than this ahead of the playhead, in seconds. */
@@ -36,8 +38,9 @@ export function playbackRate(
 ): number {
   const excess = late.latency - late.target;
   if (late.ahead < AHEAD_SECONDS_MIN) return 1;
+  if (excess > MUCH_TOO_LATE_SECONDS) return HURRY_RATE;
   if (excess > LATE_SECONDS) return CATCH_UP_RATE;
-  return excess > ON_TIME_SECONDS ? rateNow : 1;
+  return excess > ON_TIME_SECONDS ? Math.min(rateNow, CATCH_UP_RATE) : 1;
 }
 
 /** Apple's browsers play LL-HLS themselves; others claim to and should not be believed. */

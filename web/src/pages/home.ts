@@ -5,7 +5,7 @@ import { getKey, keyHeaders, setKey } from "../key";
 import { ServerClock } from "../lib/clock";
 import { type StreamInfo, StreamList } from "../streams";
 import { byId, h, setText } from "../ui/dom";
-import { age, bitRate, codec, latency, plural } from "../ui/format";
+import { age, bitRate, codec, plural } from "../ui/format";
 import { publishGuide } from "../ui/guide";
 import { KIND_NAMES, type Kind } from "../ui/player_view";
 import { Stage } from "../ui/stage";
@@ -101,7 +101,7 @@ function captions(of: Stage): HTMLElement {
   for (const view of of.views) {
     const { kind } = view.options;
     const figure = h("strong", { class: "big-figure" }, "–");
-    of.addEventListener("sample", () => setText(figure, latency(view.latencyMs)));
+    of.addEventListener("sample", () => setText(figure, view.latencyWords));
     row.append(
       h(
         "div",

@@ -161,12 +161,17 @@ export class PlayerView {
     return this.player.latency && this.shown.value;
   }
 
+  /** The latency as it is shown; ≈ where it is an estimate. */
+  get latencyWords(): string {
+    const prefix = this.player.latency?.kind === "estimated" ? "≈ " : "";
+    return this.latencyMs === undefined ? "–" : prefix + latency(this.latencyMs);
+  }
+
   private measure(): void {
     const now = this.player.latency;
     if (now && !this.video.paused) this.shown.push(now.ms);
     else if (!now) this.shown.clear();
-    const estimated = now?.kind === "estimated" ? "≈ " : "";
-    setText(this.figure, now ? estimated + latency(this.shown.value) : "–");
+    setText(this.figure, this.latencyWords);
   }
 
   private render(): void {

@@ -2,7 +2,7 @@
 import type { PlayerStats } from "../lib/player";
 import { h, setText } from "./dom";
 import { bitRate, codec, latency, unit } from "./format";
-import { KIND_NAMES, type PlayerView } from "./player_view";
+import { KIND_NAMES, type Kind, type PlayerView } from "./player_view";
 
 const STATE_WORDS = {
   idle: "off",
@@ -14,7 +14,12 @@ const STATE_WORDS = {
   failed: "failed",
 } as const;
 
-type Row = [label: string, value: (view: PlayerView, stats: PlayerStats) => string];
+type Row = [
+  label: string,
+  value: (view: PlayerView, stats: PlayerStats) => string,
+  /** Where only one kind of player has it. */
+  only?: Kind,
+];
 
 const ROWS: Row[] = [
   ["State", (view) => STATE_WORDS[view.player.state]],
@@ -31,12 +36,12 @@ const ROWS: Row[] = [
   ["Size", (_view, stats) => (stats.width ? `${stats.width} × ${stats.height}` : "–")],
   ["Frame rate", (_view, stats) => unit(stats.framesPerSecond, "fps")],
   ["Bit rate", (_view, stats) => bitRate(stats.bitsPerSecond)],
-  ["Packet loss", (_view, stats) => unit(stats.lostPercent, "%", 1)],
-  ["Jitter buffer", (_view, stats) => unit(stats.jitterBufferMs, "ms")],
-  ["Round trip", (_view, stats) => unit(stats.roundTripMs, "ms", 1)],
-  ["Buffered ahead", (_view, stats) => unit(stats.bufferMs, "ms")],
-  ["Hold-back", (_view, stats) => unit(stats.holdBackMs, "ms")],
-  ["Playback rate", (_view, stats) => unit(stats.playbackRate, "×", 2)],
+  ["Packet loss", (_view, stats) => unit(stats.lostPercent, "%", 1), "webrtc"],
+  ["Jitter buffer", (_view, stats) => unit(stats.jitterBufferMs, "ms"), "webrtc"],
+  ["Round trip", (_view, stats) => unit(stats.roundTripMs, "ms", 1), "webrtc"],
+  ["Buffered ahead", (_view, stats) => unit(stats.bufferMs, "ms"), "hls"],
+  ["Hold-back", (_view, stats) => unit(stats.holdBackMs, "ms"), "hls"],
+  ["Playback rate", (_view, stats) => unit(stats.playbackRate, "×", 2), "hls"],
   ["Dropped frames", (view) => String(view.player.droppedFrames)],
   ["Stalls", (view) => String(view.player.stalls)],
   ["Reconnects", (view) => String(view.player.reconnects)],
@@ -56,7 +61,9 @@ export class StatsPanel {
     );
     for (const view of views) head.append(h("th", { scope: "col" }, KIND_NAMES[view.options.kind]));
     const body = h("tbody");
-    for (const [label, value] of ROWS) {
+    const kinds = views.map((view) => view.options.kind);
+    for (const [label, value, only] of ROWS) {
+      if (only && !kinds.includes(only)) continue;
       const row = h("tr", {}, h("th", { scope: "row" }, label));
       for (const view of views) {
         const cell = h("td", {}, "–");

@@ -43,7 +43,8 @@ test("what is shown is the median", () => {
 });
 
 test("a late playhead catches up, a starved one does not", () => {
-  expect(playbackRate({ latency: 1.4, target: 0.8, ahead: 0.6 }, 1)).toBe(1.05);
+  expect(playbackRate({ latency: 1.4, target: 0.8, ahead: 0.6 }, 1)).toBe(1.1);
+  expect(playbackRate({ latency: 1.2, target: 0.8, ahead: 0.6 }, 1.1)).toBe(1.05);
   expect(playbackRate({ latency: 0.86, target: 0.8, ahead: 0.6 }, 1.05)).toBe(1.05);
   expect(playbackRate({ latency: 0.86, target: 0.8, ahead: 0.6 }, 1)).toBe(1);
   expect(playbackRate({ latency: 0.81, target: 0.8, ahead: 0.6 }, 1.05)).toBe(1);
