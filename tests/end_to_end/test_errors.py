@@ -43,7 +43,7 @@ def _post(
 def _offer() -> bytes:
     swarm = Swarm()
     try:
-        return swarm.offer_viewer()[1].encode()
+        return swarm.offer_viewer()[1].replace("a=recvonly", "a=sendonly").encode()
     finally:
         swarm.stop()
 
