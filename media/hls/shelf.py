@@ -180,6 +180,9 @@ class Shelf:
             return self._absent(known, path[0], now)
         if not _listed(shelved.playlist, asked):
             return known.wait(now, _unavailable("nothing came in three target durations"))
+        if asked.msn < 0 and not (shelved.playlist.begun or book.over):
+            # FFmpeg's reader (9.0) crashes on a rendition that lists no whole segment yet
+            return known.wait(now, _unavailable("the rendition has no whole segment yet"))
         body = shelved.playlist.render(book.reports(path[0]), skip=asked.skip)
         target = shelved.playlist.target_seconds
         fresh = _SHORT if asked.msn < 0 else b"public, max-age=%d" % (WAIT_TARGETS * target)
