@@ -1,4 +1,4 @@
-"""`make check`: every static check and the unit tests, in two lanes, ending in one line.
+"""`make check`: every static check and the unit tests, in parallel lanes, ending in one line.
 
 A check prints nothing unless it fails. `--static` leaves the Python tests out (`make test` runs
 them itself, all at once), `--rust-tests` adds the crate's own tests.
@@ -41,11 +41,17 @@ def python_checks() -> list[Check]:
     ]
 
 
-def unit_tests() -> Check:
-    """All tests that need neither a browser nor the whole process family."""
-    ignored = tuple(f"--ignore=tests/{name}" for name in SLOW_TESTS)
-    pytest = (f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove", *ignored)
-    return Check("unit tests", ("scripts/in-network", *pytest))
+def unit_tests() -> list[list[Check]]:
+    """All tests that need neither a browser nor the whole family's end-to-end drivers: two lanes.
+
+    They wait more than they compute, and each lane has a network of its own.
+    """
+    pytest = ("scripts/in-network", f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove")
+    others = tuple(f"--ignore=tests/{name}" for name in (*SLOW_TESTS, "media"))
+    return [
+        [Check("unit tests: media", (*pytest, "tests/media"))],
+        [Check("unit tests: the rest", (*pytest, *others))],
+    ]
 
 
 def rust_checks(*, tests: bool) -> list[Check]:
@@ -110,10 +116,13 @@ def main() -> int:
     parser.add_argument("--rust-tests", action="store_true", help="run the crate's tests as well")
     chosen = parser.parse_args()
     start = time.monotonic()
-    first = python_checks() if chosen.static else [*python_checks(), unit_tests()]
-    second = [*rust_checks(tests=chosen.rust_tests), *web_checks()]
-    with ThreadPoolExecutor(2) as lanes:
-        failed = [name for names in lanes.map(failures, (first, second)) for name in names]
+    static = [
+        [*python_checks(), *web_checks()],
+        rust_checks(tests=chosen.rust_tests),
+    ]
+    lanes = static if chosen.static else [*unit_tests(), static[0] + static[1]]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        failed = [name for names in pool.map(failures, lanes) for name in names]
     seconds = round(time.monotonic() - start)
     if failed:
         sys.stdout.write(f"check: failed in {seconds} s: {', '.join(failed)}\n")
