@@ -1,4 +1,4 @@
-"""A small server for the tests of the pages: the real built pages, a list of streams that the test sets,
+"""A small server for tests of the pages: the pages as built, a list of streams that tests set,
 and WHIP and WHEP by aiortc. No HLS: the end-to-end tests have the real thing.
 """
 

@@ -50,6 +50,9 @@ export function prefersNative(video: HTMLVideoElement): boolean {
   );
 }
 
+/** Whether Opus in MP4 can be played. */
+const OPUS = "MediaSource" in globalThis && MediaSource.isTypeSupported('audio/mp4; codecs="opus"');
+
 /** A blocking request is answered within a part or two; a connection that died is noticed so fast. */
 const FIRST_BYTE_MS_MAX = 1500;
 const POLICY = {
@@ -123,6 +126,8 @@ export class HlsPlayer extends LivePlayer {
       liveDurationInfinity: true,
       backBufferLength: BACK_BUFFER_SECONDS,
       maxBufferLength: 10,
+      // AAC is made from the Opus for those who need it: later, and for that player alone.
+      ...(OPUS ? { audioPreference: { audioCodec: "opus" } } : {}),
       testBandwidth: false,
       abrEwmaDefaultEstimate: 8_000_000,
       manifestLoadPolicy: ONCE,
