@@ -16,6 +16,10 @@ _FRAME_SAMPLES = (
     *(120, 240, 480, 960) * 4,
 )
 """Samples a frame at 48 kHz by the configuration in an Opus packet's first byte (RFC 6716, 3.1)."""
+_PACKET_SAMPLES = tuple(
+    _FRAME_SAMPLES[first >> 3] * min((first & 3) + 1, 2) for first in range(256)
+)
+"""Samples a packet that says in its first byte how many frames it has: one or two."""
 _AAC_RATES = (
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050,
     16_000, 12_000, 11_025, 8_000, 7_350,
@@ -27,14 +31,9 @@ def opus_samples(packet: bytes) -> int:
     if not packet:
         return 0
     first = packet[0]
-    code = first & 3
-    if code < 3:
-        frames = 1 if code == 0 else 2
-    elif len(packet) > 1:
-        frames = packet[1] & 63
-    else:
-        return 0
-    samples = _FRAME_SAMPLES[first >> 3] * frames
+    if first & 3 < 3:
+        return _PACKET_SAMPLES[first]
+    samples = _FRAME_SAMPLES[first >> 3] * (packet[1] & 63) if len(packet) > 1 else 0
     return samples if samples <= _PACKET_SAMPLES_MAX else 0
 
 

@@ -54,6 +54,8 @@ class Ledger:
         self.size = 0
         """Bytes of media that are kept."""
         self._bytes_max = bytes_max
+        self._ended = False
+        """A segment has ended since `trims` was last asked."""
         self._renditions: dict[str, _Rendition] = {}
 
     def note(self, record: records.Record) -> bytes:
@@ -66,6 +68,7 @@ class Ledger:
                 rendition = self._renditions[record.rendition]
                 rendition.kept[-1].lines.append(line)
                 rendition.kept.append(_Kept(record.msn + 1))
+                self._ended = True
             case records.Init():
                 kept = self._renditions[record.rendition].kept[-1]
                 kept.lines.append(line)
@@ -85,7 +88,10 @@ class Ledger:
 
     def trims(self) -> list[records.Trim]:
         """What leaves the playlists now, to be noted."""
-        found = []
+        found: list[records.Trim] = []
+        if not self._ended:
+            return found
+        self._ended = False
         for name, rendition in self._renditions.items():
             window = self.head.window_seconds * rendition.begun.timescale
             listed = sum(kept.ticks for kept in rendition.kept if kept.msn >= rendition.first)
@@ -103,7 +109,7 @@ class Ledger:
 
     def drop(self) -> list[Dropped]:
         """Forgets what has been out of the playlists for long enough; its files may go."""
-        found = []
+        found: list[Dropped] = []
         for name, rendition in self._renditions.items():
             dropped = Dropped(name)
             stay = KEPT_TARGETS * self.head.target_seconds * rendition.begun.timescale
@@ -138,6 +144,7 @@ class Ledger:
         kept.breaks += record.discontinuity
         self.size += record.size
         if record.last:
+            self._ended = True
             rendition.kept.append(_Kept(record.msn + 1))
 
     def _excess(self, rendition: _Rendition) -> int:

@@ -119,8 +119,9 @@ class Store:
         """Lets go of what is too old or too much; writes the journal anew when it has grown
         long."""
         trims = self.ledger.trims()
-        if trims:
-            self.write(trims)
+        if not trims:
+            return
+        self.write(trims)
         for dropped in self.ledger.drop():
             for msn in dropped.segments:
                 self._path(dropped.rendition, f"s{msn}.m4s").unlink(missing_ok=True)

@@ -46,6 +46,8 @@ _STALL_MS = 300
 """Parts do not wait for a leading medium that is so far behind."""
 _HEAR_MS_MAX = 10_000
 """A hole longer than this begins a new run."""
+_LOOK_NS = 100_000_000
+"""How often it is looked for media that stand still."""
 _NEAR_NS = 30_000_000
 """A part that ends this shortly before a boundary would leave nothing for the last part."""
 _AAC_STOPPED = -1
@@ -142,6 +144,7 @@ class Timeline:
         self._session: int | None = None
         self._leader: Track | None = None
         self._newest_ns = 0
+        self._followed_ns = 0
         self._sets: tuple[bytes, tuple[bytes, ...]] = (b"", ())
         self._inits: dict[str, int] = {}
         self._key_wanted = False
@@ -295,6 +298,7 @@ class Timeline:
         start_ns = first.at_ns - self.origin_ns
         self.run += 1
         self._running, self._since, self._newest_ns = True, None, start_ns
+        self._followed_ns = start_ns
         self._leader = self._track("v" if first.video else "a")
         for track in self.tracks.values():
             track.begin(start_ns * track.timescale // 1_000_000_000, origin_ns=self.origin_ns)
@@ -352,8 +356,11 @@ class Timeline:
             self._take_video(unit, at_ns)
         else:
             self._take_audio(unit, at_ns)
-        self._newest_ns = max(self._newest_ns, at_ns)
-        self._follow()
+        if at_ns > self._newest_ns:
+            self._newest_ns = at_ns
+        if self._newest_ns - self._followed_ns > _LOOK_NS:
+            self._followed_ns = self._newest_ns
+            self._follow()
         return True
 
     def _take_video(self, unit: UnitLike, at_ns: int) -> None:
@@ -485,6 +492,9 @@ class Timeline:
                 track.close(track.boundaries.popleft())
 
     def _settle(self) -> None:
+        full = [track for track in self.tracks.values() if track.ripe or track.boundaries]
+        if not full:
+            return
         leader, newest = self._leader, self._newest_ns
         assert leader is not None, "a run has a leader"
         reached = leader.newest() * 1_000_000_000 // leader.timescale
@@ -492,7 +502,7 @@ class Timeline:
             opened = leader.segment_start * 1_000_000_000 // leader.timescale
             stalled = min(newest - _STALL_MS * 1_000_000, opened + self._cut_ns - _NEAR_NS)
             reached = max(reached, stalled)
-        for track in self.tracks.values():
+        for track in full:
             limit = reached * track.timescale // 1_000_000_000
             if track is leader and leader.video:
                 track.settle(-1, may_end=leader.may_end())
@@ -537,6 +547,8 @@ class Timeline:
                 track.made.clear()
 
     def _taken(self) -> list[Output]:
-        self._drain()
+        for track in self.tracks.values():
+            if track.made:
+                self._drain()
         taken, self._out = self._out, []
         return taken

@@ -89,6 +89,8 @@ class Track:
         self.segment_start = 0
         self.independent = True
         """Whether the open segment starts with a key frame."""
+        self.ripe = False
+        """Whether `settle` may have something to do, apart from boundaries."""
         self._part = timescale * part_ms // 1000
         self._hole = timescale * HOLE_MS // 1000
         self._gap_min = timescale * _GAP_MS_MIN // 1000
@@ -121,13 +123,9 @@ class Track:
         if times:
             if self.video:
                 self._learn(at - times[-1])
-            start = self._start()
-            if at - times[-1] > self._hole:
-                self._publish_before_gap(len(times), at)
-            elif self.video and (self._full() or at - start > self._part - self.nominal // 2):
-                self._publish(len(times), max(times[-1] + 1, min(at, self._bound(start, at))))
-            elif at - max(self._estimate(), start + self._part) > self.nominal // 2:
-                self._publish(len(times), max(times[-1] + 1, self._bound(start, at)))
+            start = times[0] if self.end is None else self.end
+            if at - start > self._part - 3 * self.nominal:
+                self._make_room(at, start)
         elif self.video and self.end is not None:
             self._learn(at - self.end + self.nominal)
         hole = self.nominal if self._gapped else self._hole
@@ -141,10 +139,23 @@ class Track:
         self._data.append(data)
         self._keys.append(key)
         self._last_length = length
+        if at - (times[0] if self.end is None else self.end) > self._part - 3 * self.nominal:
+            self.ripe = True
+
+    def _make_room(self, at: int, start: int) -> None:
+        """Publishes what is pending if a sample at `at` does not fit to it."""
+        times = self._times
+        if at - times[-1] > self._hole:
+            self._publish_before_gap(len(times), at)
+        elif self.video and (self._full() or at - start > self._part - self.nominal // 2):
+            self._publish(len(times), max(times[-1] + 1, min(at, self._bound(start, at))))
+        elif at - max(self._estimate(), start + self._part) > self.nominal // 2:
+            self._publish(len(times), max(times[-1] + 1, self._bound(start, at)))
 
     def settle(self, limit: int, *, may_end: int) -> None:
         """Publishes what is full. `limit`: up to here the leader has given all boundaries;
         `may_end`: so long the open segment must be to get one."""
+        self.ripe = False
         while self._times:
             estimate = self._estimate()
             if self.boundaries and estimate >= self.boundaries[0].at - self.nominal // 2:
@@ -155,6 +166,7 @@ class Track:
                 return
             waits = not self.boundaries and end - self.segment_start >= may_end
             if waits and end > limit:
+                self.ripe = True
                 return
             self._publish(count, end)
 
