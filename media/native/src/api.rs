@@ -1,8 +1,8 @@
 //! The data plane as the caller sees it: start, publish, play, close, look, stop.
 //!
-//! Every method may wait for a worker for a moment; none is called from a worker. Signalling is done
-//! on the caller's thread: SDP is read and answered here, the worker only gets the finished peer,
-//! and has it before the answer is given out.
+//! Every method may wait for a worker for a moment; none is called from a worker. Signalling is
+//! done on the caller's thread: SDP is read and answered here, the worker only gets the finished
+//! peer, and has it before the answer is given out.
 
 mod address;
 

@@ -3,8 +3,8 @@
 //! Theory of operation. For each medium the clock is one number: the unix time of timestamp 0.
 //! - Before the first sender report (SR) of a medium it is the least of "arrival - timestamp" over
 //!   the last seconds: the packets that waited least.
-//! - With an SR it is the publisher's word, moved to our time: `ntp - timestamp + D`, where D is the
-//!   least of "arrival - ntp" over the last reports. Both media share D, so lip-sync is the
+//! - With an SR it is the publisher's word, moved to our time: `ntp - timestamp + D`, where D is
+//!   the least of "arrival - ntp" over the last reports. Both media share D, so lip-sync is the
 //!   publisher's. An SR that contradicts the arrivals by seconds is not believed.
 //! - What the number should be is the target; what it is follows the target by at most 1 ms per
 //!   100 ms, so that no player sees a step. A difference above 500 ms is taken at once and counted.

@@ -104,7 +104,7 @@ pub struct Shared {
     sessions: Mutex<HashMap<u64, usize>>,
     reserved: AtomicUsize,
     next: AtomicU64,
-    /// Unix time minus monotonic time, read once: media time does not jump when the wall clock does.
+    /// Unix minus monotonic time, read once: media time does not jump when the wall clock does.
     unix_offset_ns: i64,
 }
 

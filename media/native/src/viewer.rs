@@ -2,13 +2,13 @@
 //! sends sender reports.
 //!
 //! Plain data (`ViewerRec`) plus derived keys. Theory of operation, per track:
-//! - Our SRTP index is the stream's index minus `base`, so each is used once as long as each packet
-//!   of the stream is sent once: `cursor` is the next index in order; an index below it that comes
-//!   late was a hole when the cursor passed, and the stream lets every index through only once.
-//! - A joiner is `behind`: it gets the log from the key frame on, paced, until the cursor reaches the
-//!   live edge; live packets wait in the log meanwhile. Timestamps before the join point are squeezed
-//!   together 64-fold, so that players hurry through the old pictures; the join point is part of the
-//!   record, so a packet gets the same timestamp however often it is sent.
+//! - Our SRTP index is the stream's index minus `base`, so each is used once as long as each
+//!   packet of the stream is sent once: `cursor` is the next index in order; an index below it that
+//!   comes late was a hole when the cursor passed, and the stream lets every index through once.
+//! - A joiner is `behind`: it gets the log from the key frame on, paced, until the cursor reaches
+//!   the live edge; live packets wait in the log meanwhile. Timestamps before the join point are
+//!   squeezed together 64-fold, so that players hurry through the old pictures; the join point is
+//!   part of the record, so a packet gets the same timestamp however often it is sent.
 //! - Without RTX a lost packet is sent again as it was: the header depends on nothing else, so the
 //!   bytes are the same, and the nonce is not used for anything new.
 
