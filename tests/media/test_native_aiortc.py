@@ -221,8 +221,9 @@ async def test_vp8_is_passed_through_and_a_change_of_codec_sends_viewers_away(
             await first.start_vp8()
             news = await eventually(lambda: plane.happened("tracks", first.session), what="media")
             assert json.loads(news[0].detail)["video"] == "VP8"
-            with pytest.raises(NotAcceptable, match="VP8"):
-                await Player(plane, "vp8").start(codec="H264", audio=False)
+            async with Player(plane, "vp8") as unable:
+                with pytest.raises(NotAcceptable, match="VP8"):
+                    await unable.start(codec="H264", audio=False)
             await eventually(lambda: plane.stream("vp8")["gop_packets"] > 10, what="a group")
             await player.start(codec="VP8", audio=False)
             await eventually(lambda: player.frames["video"] > 30, what="pictures")
