@@ -108,7 +108,8 @@ class Sfu:
     def stats(self) -> list[dict[str, int]]:
         """One dict a worker: packets_out, bytes_out, messages_out, syscalls_out, drops_out,
         packets_in, bytes_in, sessions, handshakes, rtx_out, nacks_out, plis_out, stun_in,
-        dropped_in, panics, cpu_ns, thread_id."""
+        dropped_in, dropped_between (packets another worker had no room for), units_dropped (first
+        worker only: the caller was too slow), panics, cpu_ns, thread_id."""
     def streams(self) -> list[dict[str, object]]:
         """One dict a stream: stream, publisher (session or 0), viewers, packets_in, bytes_in,
         lost_in, keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1:
