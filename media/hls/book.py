@@ -40,6 +40,8 @@ class Shelved:
     """EXT-X-DISCONTINUITY-SEQUENCE of the newest segment."""
     end: int = 0
     """Ticks at the end of the newest part."""
+    origin_ns: int = 0
+    """Unix time of tick 0, by the newest part."""
 
     @property
     def current(self) -> bool:
@@ -130,6 +132,9 @@ class Book:
         segment.samples += record.samples
         shelved.discontinuities += record.discontinuity
         shelved.end = record.start + record.duration
+        shelved.origin_ns = (
+            record.at_ms * 1_000_000 - record.start * 1_000_000_000 // shelved.timescale
+        )
         if not record.gap:
             shelved.heard_msn = record.msn
         playlist.add(

@@ -169,10 +169,7 @@ class Shelf:
         book = known.book
         asked = _parse(query)
         if path == "index.m3u8":
-            if not multivariant.ready(book):
-                return known.wait(now, _unavailable("the stream has just begun"))
-            body = multivariant.render(book, asked.audio)
-            return known.keep(path, query, Reply(200, PLAYLIST_TYPE, _SHORT, body))
+            return self._multivariant(known, query, asked.audio, now)
         if path not in _PLAYLISTS:
             return problem(404, "no such playlist")
         shelved = book.renditions.get(path[0])
@@ -187,6 +184,14 @@ class Shelf:
         target = shelved.playlist.target_seconds
         fresh = _SHORT if asked.msn < 0 else b"public, max-age=%d" % (WAIT_TARGETS * target)
         return known.keep(path, query, Reply(200, PLAYLIST_TYPE, fresh, body))
+
+    def _multivariant(
+        self, known: "_Stream", query: str, audio: multivariant.Audio, now: float
+    ) -> Reply | Wait:
+        if not multivariant.ready(known.book):
+            return known.wait(now, _unavailable("the stream has just begun"))
+        body = multivariant.render(known.book, audio)
+        return known.keep("index.m3u8", query, Reply(200, PLAYLIST_TYPE, _SHORT, body))
 
     def _absent(self, known: "_Stream", name: str, now: float) -> Reply | Wait:
         """The answer for a rendition of which nothing is listed: it may be about to come."""

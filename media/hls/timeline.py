@@ -27,7 +27,7 @@ from media.cmaf.audio import AAC_FRAME_SAMPLES, OPUS_CLOCK_HZ, opus_samples, opu
 from media.cmaf.h264 import CLOCK_HZ, video_track
 from media.cmaf.header import Track as Format
 from media.hls.pace import JUMP_MS
-from media.hls.track import Boundary, Made, Track
+from media.hls.track import HOLE_MS, LONGER_MS, Boundary, Made, Track
 from media.hls.units import UnitLike
 
 START_WAIT_SECONDS = 1.5
@@ -150,7 +150,7 @@ class Timeline:
         self._key_wanted = False
         self._aac_msn = _AAC_STOPPED
         self._cut_ns = (plan.segment_ms + _SLACK_MS) * 1_000_000
-        self._longest_ns = (plan.target_seconds * 1000 + 450) * 1_000_000
+        self._longest_ns = (plan.target_seconds * 1000 + LONGER_MS) * 1_000_000
         self._cut_ns = min(self._cut_ns, self._longest_ns)
         for former in resumed:
             track = self._track(former.rendition, msn=former.msn, begin=False)
@@ -352,15 +352,16 @@ class Timeline:
             if far or track.pace.jumped(unit.timestamp, true=true):
                 self._end_run()
                 return False
+        if at_ns - self._followed_ns > _LOOK_NS:
+            still = at_ns - self._newest_ns > HOLE_MS * 1_000_000
+            self._newest_ns = self._followed_ns = at_ns
+            self._follow(late_ms=0 if still else _LATE_MS)
+        elif at_ns > self._newest_ns:
+            self._newest_ns = at_ns
         if unit.video:
             self._take_video(unit, at_ns)
         else:
             self._take_audio(unit, at_ns)
-        if at_ns > self._newest_ns:
-            self._newest_ns = at_ns
-        if self._newest_ns - self._followed_ns > _LOOK_NS:
-            self._followed_ns = self._newest_ns
-            self._follow()
         return True
 
     def _take_video(self, unit: UnitLike, at_ns: int) -> None:
@@ -395,10 +396,17 @@ class Timeline:
         if "a" not in self._inits:
             self._init("a", opus_track())
         at = track.pace.ticks(unit.timestamp, true=at_ns * OPUS_CLOCK_HZ // 1_000_000_000)
-        track.add(at, unit.data, length=samples)
+        leads = self._leader is track
+        if leads and (track.end is not None or track.pending()):
+            longest = self._longest_ns * OPUS_CLOCK_HZ // 1_000_000_000
+            while at - track.segment_start > longest:
+                self._boundary(track.segment_start + track.due)
+        if not track.add(at, unit.data, length=samples):
+            self.counts.dropped += 1
+            return
         if self.sounds is not None:
             self.sounds.append(Sound(self.run, at, unit.data))
-        if self._leader is track:
+        if leads:
             end = track.newest() + samples
             if end - track.segment_start >= track.due - samples // 2:
                 self._boundary(end)
@@ -476,11 +484,11 @@ class Timeline:
                 there = at * track.timescale // leader.timescale
                 track.boundaries.append(Boundary(there, broken))
 
-    def _follow(self) -> None:
+    def _follow(self, *, late_ms: int) -> None:
         """Keeps going whoever stands still while other media go on."""
         leader, newest = self._leader, self._newest_ns
         assert leader is not None, "a run has a leader"
-        scale, limit = leader.timescale, self._longest_ns + _LATE_MS * 1_000_000
+        scale, limit = leader.timescale, self._longest_ns + late_ms * 1_000_000
         while leader.video and newest - leader.segment_start * 1_000_000_000 // scale > limit:
             self._boundary(leader.segment_start + self._cut_ticks(leader))
             self._key_wanted = True

@@ -10,6 +10,9 @@ The rules, for all renditions alike:
   announce the right next part.
 - A segment ends at the boundary that the timeline gives (`boundaries`, in ticks), at the sample
   nearest to it. What was published beyond a boundary stays; the next segment is shorter then.
+- A sample's time is bridged, up to `HOLE_MS`, by the sample before it: a publisher slower than one
+  frame a part (a still screen) gets parts as long as its frames, over the part target. The other
+  choices, gaps or parts without samples, lose picture or stall in players.
 - Where nothing comes for `HOLE_MS`, gap parts fill the time, so that sequence numbers go on in
   step.
 """
@@ -24,6 +27,8 @@ from media.hls.pace import Pace
 HOLE_MS = 1500
 """Shorter holes are bridged by a longer sample, longer ones become gap parts."""
 
+LONGER_MS = 450
+"""A segment may be so much longer than the target duration, to be rounded down to it."""
 _GAP_MS_MIN = 5
 """Shortest gap part, for a segment that would have nothing."""
 _BOUNDARIES_MAX = 64
@@ -92,6 +97,7 @@ class Track:
         self.ripe = False
         """Whether `settle` may have something to do, apart from boundaries."""
         self._part = timescale * part_ms // 1000
+        self._longest = timescale * (-(-segment_ms // 1000) * 1000 + LONGER_MS) // 1000
         self._hole = timescale * HOLE_MS // 1000
         self._gap_min = timescale * _GAP_MS_MIN // 1000
         self._floor = 0
@@ -117,9 +123,14 @@ class Track:
         self.boundaries.clear()
         self.pace.reset()
 
-    def add(self, at: int, data: bytes, *, length: int, key: bool = True) -> None:
-        """A sample at `at`, `length` ticks long as far as is known."""
+    def add(self, at: int, data: bytes, *, length: int, key: bool = True) -> bool:
+        """A sample at `at`, `length` ticks long as far as is known. False: it came too late, its
+        time has been told of."""
         times = self._times
+        if self.boundaries and at - self.newest() > self._part:
+            self._pass_boundaries(at)
+        if not self.video and not times and self.end is not None and at < self.end - length:
+            return False
         if times:
             if self.video:
                 self._learn(at - times[-1])
@@ -141,6 +152,14 @@ class Track:
         self._last_length = length
         if at - (times[0] if self.end is None else self.end) > self._part - 3 * self.nominal:
             self.ripe = True
+        return True
+
+    def _pass_boundaries(self, at: int) -> None:
+        """Closes what a hole before `at` leaves behind; a short hole is bridged up to there."""
+        while self.boundaries and self.boundaries[0].at <= at:
+            boundary = self.boundaries.popleft()
+            short = boundary.at - self.newest() <= self._hole
+            self.close(boundary, following=boundary.at if short else None)
 
     def _make_room(self, at: int, start: int) -> None:
         """Publishes what is pending if a sample at `at` does not fit to it."""
@@ -165,7 +184,8 @@ class Track:
             if not count:
                 return
             waits = not self.boundaries and end - self.segment_start >= may_end
-            if waits and end > limit:
+            long = not self.boundaries and end - self.segment_start > self._longest
+            if (waits and end > limit) or long:
                 self.ripe = True
                 return
             self._publish(count, end)
@@ -173,10 +193,15 @@ class Track:
     def close(self, boundary: Boundary, *, following: int | None = None) -> None:
         """The open segment ends at the boundary. `following`: where the next sample lies."""
         times = self._times
+        if times or self.index:
+            latest = self.segment_start + self._longest
+            boundary = Boundary(min(boundary.at, latest), boundary.broken)
         near = boundary.at - (0 if self.video else self.nominal // 2)
         count = sum(1 for time in times if time < near) if times else 0
         if count:
             end = times[count] if count < len(times) else following
+            if end is not None and end - boundary.at > self.nominal:
+                end = max(boundary.at, times[count - 1] + 1)
             stalled = end is None and self._estimate() < boundary.at - self.nominal
             if stalled or (end is not None and end - times[count - 1] > self._hole):
                 self._publish_before_gap(count, boundary.at)
@@ -202,8 +227,14 @@ class Track:
             if self._estimate() < self.boundaries[0].at - self.nominal // 2:
                 break
             self.close(self.boundaries.popleft())
-        if self._times:
-            self._publish(len(self._times), self._estimate())
+        while self._times:
+            room = self._start() + self._part - self.nominal
+            fit = next((n for n, time in enumerate(self._times) if n and time > room), 0)
+            end = self._times[fit] if fit else self._estimate()
+            if self.index and end - self.segment_start > self._longest:
+                self.made.append(MadeEnd(self.name, self.msn))
+                self.msn, self.index = self.msn + 1, 0
+            self._publish(fit or len(self._times), end)
 
     def align(self, msn: int, *, at: int) -> None:
         """Ends segments, with gaps where there is nothing, until `msn` is the open one."""
@@ -281,7 +312,10 @@ class Track:
     def _bound(self, start: int, at: int) -> int:
         """The end of a part that a late sample at `at` closes: within the longest part if it can
         be, while the rest of the wait fits into the next one."""
-        return max(start + self._part, at - self._part + self.nominal)
+        bound = max(start + self._part, at - self._part + self.nominal)
+        if self.index == 0:
+            return bound
+        return min(bound, self.segment_start + self._longest)
 
     def _publish(self, count: int, end: int, *, last: bool = False) -> None:
         """The first `count` pending samples become a part that ends at `end`."""

@@ -237,7 +237,7 @@ class StreamWriter:
         plan = Plan(head.target_seconds, head.part_target_ms, head.segment_ms)
         self._timeline = Timeline(
             plan,
-            origin_ns=head.origin_ns,
+            origin_ns=max((shelved.origin_ns for shelved in kept), default=head.origin_ns),
             msn=max((shelved.playlist.msn for shelved in kept), default=head.msn),
             discontinuities=max((shelved.discontinuities for shelved in kept), default=0),
             resumed=[

@@ -109,7 +109,7 @@ class Stage:
             whole = self.fetch(f"{name}/{segment.uri}")
             if segment.parts and joined != whole:
                 found.append(f"{segment.uri}: its parts are not the segment")
-            gaps = any(part.gap for part in segment.parts)
+            gaps = not segment.parts or any(part.gap for part in segment.parts)
             for chunk in hls_media.chunks(whole):
                 if end is not None and chunk.start != end and not gaps:
                     found.append(f"{segment.uri}: starts at {chunk.start}, not {end}")
