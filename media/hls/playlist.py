@@ -243,11 +243,9 @@ class Playlist:
         if self._discontinuities:
             top += f"#EXT-X-DISCONTINUITY-SEQUENCE:{self._discontinuities}\n"
         out = [top.encode(), start]
-        after = self._recent_ticks + self._ticks
-        boundary = self.target_seconds * _PART_TARGETS * self._scale
-        for segment in self._recent:
-            after -= segment.ticks
-            out.append(segment.detailed if after < boundary else segment.plain)
+        plain = max(len(self._recent) - _DETAILED_SEGMENTS, 0)
+        for number, segment in enumerate(self._recent):
+            out.append(segment.plain if number < plain else segment.detailed)
         tail = [self._lead, *self._lines]
         if self.ended:
             tail.append("#EXT-X-ENDLIST\n")

@@ -121,8 +121,12 @@ class StreamWriter:
             self._begin(units[0], now_unix)
         assert self._timeline is not None, "a stream has begun"
         self._idle, self._lost_since = False, None
-        made = self._timeline.push(units, now_unix)
-        return self._publish(made + self._aac(now_unix))
+        made = self._aac(now_unix)
+        made += self._timeline.push(units, now_unix)
+        if self._encoder is not None and self._timeline.sounds:
+            self._encoder.put(self._timeline.sounds)
+            self._timeline.sounds.clear()
+        return self._publish(made)
 
     def tick(self, now_unix: float) -> bool:
         """To be called about once a second: AAC that nobody asks for stops, a stream whose
@@ -144,7 +148,8 @@ class StreamWriter:
         if self._timeline is None or self._idle:
             return False
         self._idle, self._lost_since = True, now_unix
-        return self._publish(self._timeline.lost())
+        made = self._aac(now_unix)
+        return self._publish(made + self._timeline.lost())
 
     def wants_keyframe(self, now_unix: float) -> bool:
         """Whether to ask the publisher for a key frame now; True at most once a target duration."""
@@ -278,7 +283,7 @@ class StreamWriter:
     # -- AAC ------------------------------------------------------------------------------
 
     def _aac(self, now_unix: float) -> list[Output]:
-        """Hands sound to the encoder and takes what it has made; starts and stops it."""
+        """Starts and stops the encoder, and takes what it has made."""
         timeline = self._timeline
         assert timeline is not None, "a stream has begun"
         wanted = (
@@ -300,9 +305,6 @@ class StreamWriter:
                 self._encoder = start_encoder(self._settings.aac_bit_rate, self._ready)
             return []
         encoder = self._encoder
-        if timeline.sounds:
-            encoder.put(timeline.sounds)
-            timeline.sounds.clear()
         for run, frames in encoder.take():
             if "c" not in timeline.formats:
                 form = aac_track(encoder.config, bit_rate=self._settings.aac_bit_rate)
