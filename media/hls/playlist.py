@@ -17,7 +17,9 @@ from typing import NamedTuple
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEGMENTS_MAX = 1 << 17
 """A day of segments of a second, and some more; writers trim long before."""
-_PART_TARGETS, _SKIP_TARGETS, _HOLD_TARGETS = 3, 6, 3
+_SKIP_TARGETS, _HOLD_TARGETS = 6, 3
+_DETAILED_SEGMENTS = 2
+"""Whole segments that keep their parts: with the open one never more than three targets from the end."""
 
 
 class Report(NamedTuple):
