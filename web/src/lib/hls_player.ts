@@ -19,7 +19,7 @@ const AHEAD_SECONDS_MIN = 0.3;
 /** Distance from the edge beyond PART-HOLD-BACK, for a busy machine and an uneven line, in seconds. */
 const COMFORT_SECONDS = 0.3;
 /** Further behind than this is not worth catching up: jump. */
-const BEHIND_SECONDS_MAX = 6;
+const BEHIND_SECONDS_MAX = 1.5;
 /** More distance after each stall, at most so much, and given back after so long without one. */
 const STALL_SECONDS_STEP = 0.25;
 const STALL_SECONDS_MAX = 1.5;
@@ -173,7 +173,7 @@ export class HlsPlayer extends LivePlayer {
   /** Moves the playhead to the live edge, after a pause. */
   jumpToLive(): void {
     const position = this.hls?.liveSyncPosition;
-    if (position) this.video.currentTime = position;
+    if (position) this.video.currentTime = position - COMFORT_SECONDS - this.stallSeconds;
     else if (this.video.seekable.length > 0) {
       this.video.currentTime = this.video.seekable.end(this.video.seekable.length - 1) - 1;
     }
