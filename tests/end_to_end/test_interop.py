@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def _sender(kind: str, family: Family, stream: str, directory: Path) -> Iterator
         command = werift("publish", url, directory / "werift.log", FFMPEG, "60")
     else:
         command = Command(
-            ["python", "-m", "edge.main", "demo", "--url", family.url, "--stream", stream],
+            [sys.executable, "-m", "edge.main", "demo", "--url", family.url, "--stream", stream],
             directory / "demo.log",
         )
     with command:
@@ -133,7 +134,7 @@ def test_every_player_decodes_it(
                 "-i",
                 f"{family.url}/hls/{stream}/index.m3u8",
                 "-t",
-                "4",
+                "6",
                 "-f",
                 "null",
                 "-",
