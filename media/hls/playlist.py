@@ -4,8 +4,9 @@ The text of a segment is made once, when it ends; a render joins what is finishe
 has changed. Segments that a delta update may skip lie in one buffer, trimmed from the front.
 Durations are counted in ticks, so that the same records give the same bytes in every process.
 
-Boundaries, counted back from the end of the playlist (RFC 8216bis): parts are listed for the last
-three target durations, segments are skippable beyond six.
+Boundaries, counted back from the end of the playlist: parts are listed for the two newest whole
+segments and the open one (RFC 8216bis allows three target durations), segments are skippable beyond
+six target durations.
 """
 
 from collections import deque
@@ -19,7 +20,8 @@ _SEGMENTS_MAX = 1 << 17
 """A day of segments of a second, and some more; writers trim long before."""
 _SKIP_TARGETS, _HOLD_TARGETS = 6, 3
 _DETAILED_SEGMENTS = 2
-"""Whole segments that keep their parts: with the open one never more than three targets from the end."""
+"""Whole segments that keep their parts: with the open one never beyond three targets from the
+end."""
 
 
 class Report(NamedTuple):

@@ -224,11 +224,13 @@ def _segment_faults(media: Media, segment: Segment) -> list[str]:
 
 
 def _placement_faults(media: Media) -> list[str]:
-    """Parts stand where they are of use: in the last three target durations."""
+    """Parts stand where they are of use: in the two newest whole segments at least, in nothing that
+    lies beyond three target durations from the end."""
     found, after = [], 0.0
+    newest = [segment.msn for segment in media.segments if segment.whole][-2:]
     for segment in reversed(media.segments):
-        wrong = after >= 3 * media.target if segment.parts else after < 3 * media.target
-        if segment.whole and wrong and abs(after - 3 * media.target) > 0.01:
+        beyond = bool(segment.parts) and after > 3 * media.target + 0.01
+        if segment.whole and (beyond or (not segment.parts and segment.msn in newest)):
             found.append(f"{segment.msn}: {len(segment.parts)} parts, {after:.1f} s from the end")
         after += sum(part.duration for part in segment.parts) or segment.duration
     if media.skipped:
