@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -41,13 +41,30 @@ class Seen:
             self.errors.append(text)
 
 
+_drivers: list[Playwright] = []
+"""The driver in use: a thread can have but one, whoever nests browsers."""
+
+
+@contextmanager
+def _driver() -> Iterator[Playwright]:
+    if _drivers:
+        yield _drivers[0]
+        return
+    with sync_playwright() as play:
+        _drivers.append(play)
+        try:
+            yield play
+        finally:
+            _drivers.clear()
+
+
 @contextmanager
 def chromium(*, probing: bool = False) -> Iterator[BrowserContext]:
     """One Chromium with one context; closed, profile and all, on leaving.
 
     probing: the pages' content security policy lets the probe's audio worklet in.
     """
-    with sync_playwright() as play, tempfile.TemporaryDirectory(prefix="chromium-") as profile:
+    with _driver() as play, tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         context = play.chromium.launch_persistent_context(
             profile,
             executable_path=CHROMIUM,

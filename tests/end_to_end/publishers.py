@@ -33,7 +33,7 @@ class Command:
         return self.process.poll() is None
 
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")[-4000:]
+        return self.log_path.read_text(errors="replace")[-12000:]
 
     def kill(self) -> None:
         assert self.process is not None
