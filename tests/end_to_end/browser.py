@@ -1,4 +1,4 @@
-"""Chromium as the tests drive it: Debian's binary, a fresh profile, loopback WebRTC, no network of its own."""
+"""Chromium as the tests drive it: Debian's binary, a fresh profile, WebRTC on loopback alone."""
 
 import tempfile
 from collections.abc import Iterator

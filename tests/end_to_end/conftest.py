@@ -1,7 +1,8 @@
-"""What the end-to-end tests share: one family for those that harm nothing, one Chromium, the length of a run.
+"""What the end-to-end tests share: a family for those that harm nothing, Chromium, a run's length.
 
-They need a network namespace of their own with only loopback up (the Makefile starts them in one): Chromium's
-WebRTC then has no other address, and no packet can leave the machine. `NEXUS_PROVE=1` runs the long forms.
+They need a network namespace of their own with only loopback up (the Makefile starts them in one):
+Chromium's WebRTC then has no other address, and no packet can leave the machine. `NEXUS_PROVE=1`
+runs the long forms.
 """
 
 import os

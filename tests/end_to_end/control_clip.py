@@ -1,4 +1,4 @@
-"""A file whose flash and beep are known to be together: what a player and a probe add is measured with it."""
+"""A file whose flash and beep are known to be together: it shows what player and probe add."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""A real process family for the end-to-end tests: `nexus up` as a user starts it, found and killed by role.
+"""A real process family for the tests: `nexus up` as a user starts it, found and killed by role.
 
 Everything runs on loopback, on ports of its own, with a run directory of its own.
 """
@@ -54,7 +54,7 @@ def wait_until(what: str, check: object, seconds: float = 10.0, every: float = 0
 
 
 class Family:
-    """`nexus up` in a process of its own. Enter to start, leave to stop (and to find that it stopped)."""
+    """`nexus up` in a process of its own. Enter to start, leave to stop."""
 
     def __init__(self, directory: Path, *, demo: bool = False, **settings: str) -> None:
         self.port = free_port()
@@ -144,7 +144,7 @@ class Family:
             return False
 
     def stop(self) -> int:
-        """SIGTERM; the exit code. Raises when it does not end promptly or leaves a process behind."""
+        """SIGTERM; the exit code. Raises when it is not prompt or leaves a process behind."""
         assert self.process is not None
         children = self.pids()
         self.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Bad input at the public port gets an honest status and a reason, from a family that wants keys."""
+"""Bad input at the public port gets an honest status and a reason, where keys are wanted."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""kill -9 of each process: it comes back, those who reconnect are on air within three seconds, nothing is left."""
+"""kill -9 of each process: it comes back, who reconnects is on air in 3 s, nothing is left."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ def _newest_part(family: Family) -> bytes:
 
 
 def test_media_killed(tmp_path: Path) -> None:
-    """The demo publishes again and both kinds of player have new pictures, all within three seconds."""
+    """The demo publishes again and both kinds of player have new pictures, all within 3 s."""
     swarm = Swarm()
     try:
         with Family(tmp_path, demo=True) as family:

@@ -1,4 +1,4 @@
-"""Camera to screen on loopback, by the clock that is burnt into the picture; and lip-sync by flash and beep.
+"""Camera to screen on loopback by the clock burnt into the picture, and lip-sync by flash and beep.
 
 The short form plays for half a minute, the long one (`make prove`) for five.
 """
@@ -23,7 +23,7 @@ def _play(browser: BrowserContext, family: Family, mode: str = "both") -> Any:
     seen.page.evaluate(PROBE)
     for player in (WEBRTC, HLS) if mode == "both" else (f"video[data-player={mode}]",):
         seen.page.wait_for_function(
-            "s => { const v = document.querySelector(s); return v && v.videoWidth > 0 && v.currentTime > 1 }",
+            "s => { const v = document.querySelector(s); return v?.videoWidth && v.currentTime > 1 }",
             arg=player,
             timeout=20_000,
         )
@@ -35,7 +35,7 @@ def _frames(page: Any, name: str) -> list[dict[str, float]]:
 
 
 def test_from_camera_to_both_screens(browser: BrowserContext, family: Family, prove: bool) -> None:
-    """WHIP to WHEP p50 <= 120 ms; WHIP to LL-HLS in hls.js p50 <= 1.5 s, p95 <= 2 s, without a stall."""
+    """WHIP to WHEP p50 <= 120 ms; to LL-HLS in hls.js p50 <= 1.5 s, p95 <= 2 s, without a stall."""
     seconds = 300 if prove else 25
     seen = _play(browser, family)
     page = seen.page
@@ -43,7 +43,11 @@ def test_from_camera_to_both_screens(browser: BrowserContext, family: Family, pr
     page.evaluate(f"window.a = probe.watch(document.querySelector('{WEBRTC}'))")
     page.evaluate(f"window.b = probe.watch(document.querySelector('{HLS}'))")
     page.evaluate(
-        f"window.stalls = 0; document.querySelector('{HLS}').addEventListener('waiting', () => window.stalls++)"
+        """v => {
+          window.stalls = 0;
+          document.querySelector(v).addEventListener("waiting", () => window.stalls++);
+        }""",
+        HLS,
     )
     page.wait_for_timeout(seconds * 1000)
     figures = {}
@@ -114,8 +118,8 @@ def _offsets(page: Any, video: str, seconds: int) -> list[float]:
 def test_lips_and_voice_agree(browser: BrowserContext, family: Family) -> None:
     """The flash and the beep that belong together are at most 40 ms apart, median, on both players.
 
-    A media element's sound is tapped before the loudspeaker's delay, which its picture waits for: how
-    much that is in this browser is taken from a file in which both are known to be together.
+    A media element's sound is tapped before the loudspeaker's delay, which its picture waits for.
+    How much that is in this browser is taken from a file in which both are known to be together.
     """
     page = _play(browser, family, "webrtc").page
     middle = percentile(_offsets(page, WEBRTC, 12), 0.5)

@@ -1,4 +1,4 @@
-"""The playlists of a live stream, read for a minute by two foreign parsers and by a checker of RFC 8216bis's rules,
+"""A live stream's playlists, read for a minute by two foreign parsers and a checker of RFC 8216bis,
 through two publisher restarts and a change of size."""
 
 import asyncio
