@@ -6,8 +6,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from benchmarks.webrtc_load import run_load
 
+from benchmarks.webrtc_load import run_load
 from media._native import Swarm
 from tests.end_to_end.browser import BrowserContext, open_page
 from tests.end_to_end.conftest import PROBE

@@ -23,7 +23,7 @@ def _play(browser: BrowserContext, family: Family, mode: str = "both") -> Any:
     seen.page.evaluate(PROBE)
     for player in (WEBRTC, HLS) if mode == "both" else (f"video[data-player={mode}]",):
         seen.page.wait_for_function(
-            "s => { const v = document.querySelector(s); return v?.videoWidth && v.currentTime > 1 }",
+            "s => document.querySelector(s)?.currentTime > 1",
             arg=player,
             timeout=20_000,
         )
