@@ -17,6 +17,13 @@ BIN = ROOT / ".venv/bin"
 CARGO = ("scripts/with-rust-cache", "cargo")
 MANIFEST = "--manifest-path=media/native/Cargo.toml"
 SLOW_TESTS = ("end_to_end", "web", "image", "prove")
+"""Folders that `make test` runs and `make check` does not."""
+REAL_TIME_TESTS = (
+    "media/hls/test_conformance.py",
+    "media/test_native_aiortc.py",
+    "media/test_native_faults.py",
+)
+"""Likewise: they play in real time, with foreign peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,9 @@ def unit_tests() -> list[list[Check]]:
     """
     pytest = ("scripts/in-network", f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove")
     others = tuple(f"--ignore=tests/{name}" for name in (*SLOW_TESTS, "media"))
+    played = tuple(f"--ignore=tests/{name}" for name in REAL_TIME_TESTS)
     return [
-        [Check("unit tests: media", (*pytest, "tests/media"))],
+        [Check("unit tests: media", (*pytest, *played, "tests/media"))],
         [Check("unit tests: the rest", (*pytest, *others))],
     ]
 
