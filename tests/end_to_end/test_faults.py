@@ -65,6 +65,7 @@ def test_media_killed(tmp_path: Path) -> None:
         with Family(tmp_path, demo=True) as family:
             wait_until("the demo is on air", lambda: _on_air(family), 20)
             wait_until("it plays", lambda: _plays(family, swarm), 10)
+            wait_until("the playlist has begun", lambda: bool(_newest_part(family)), 10)
             start = time.monotonic()
             dead = family.kill("media")
             last = _newest_part(family)
