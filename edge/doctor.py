@@ -122,7 +122,7 @@ def _versions(_settings: Settings) -> Iterator[Finding]:
         yield Finding("python", "fail", found, "install Python 3.11 or later")
     else:
         yield Finding("python", "ok", found)
-    names = ("uvloop", "aiohttp", "httptools", "msgspec", "av", "cryptography")
+    names = ("uvloop", "aiohttp", "msgspec", "av", "cryptography")
     missing, present = [], []
     for name in names:
         try:
