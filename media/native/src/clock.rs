@@ -6,8 +6,11 @@
 //! - With an SR it is the publisher's word, moved to our time: `ntp - timestamp + D`, where D is
 //!   the least of "arrival - ntp" over the last reports. Both media share D, so lip-sync is the
 //!   publisher's. An SR that contradicts the arrivals by seconds is not believed.
-//! - What the number should be is the target; what it is follows the target by at most 1 ms per
-//!   100 ms, so that no player sees a step. A difference above 500 ms is taken at once and counted.
+//! - What the number should be is the target. The first SRs of a source are taken as they are: its
+//!   first packets waited for the encoder, and a player that met a clock on the move would delay
+//!   the picture for it. Later on the number stays while the target is near, so that reports that
+//!   wobble move nothing; else it follows by at most 1 ms per 100 ms, so that no player sees a
+//!   step. A difference above 500 ms is taken at once and counted.
 //!
 //! Pure: no I/O, time is passed in. Timestamps are those of the stream, extended to 64 bits.
 
@@ -17,6 +20,10 @@ use std::collections::VecDeque;
 const SLEW_DIVISOR: i64 = 100;
 /// Longest time that one step makes up for: a pause is not an occasion to jump.
 const SLEW_ELAPSED_MAX_NS: i64 = 100_000_000;
+/// A difference that is not worth beginning to move for.
+const NEAR_NS: i64 = 8_000_000;
+/// The reports of a source's first time are taken as they are.
+const SETTLING_NS: i64 = 3_000_000_000;
 /// A difference that is not worth slewing.
 const JUMP_NS: i64 = 500_000_000;
 /// Sender reports whose D is remembered; about half a minute of two media.
@@ -82,6 +89,9 @@ struct Medium {
     reported_ns: Option<i64>,
     applied_ns: i64,
     moved_ns: i64,
+    moving: bool,
+    /// When this source's first packet came.
+    since_ns: Option<i64>,
 }
 
 /// The clock of one stream: audio at index 0, video at 1.
@@ -102,6 +112,8 @@ impl StreamClock {
             reported_ns: None,
             applied_ns: 0,
             moved_ns: 0,
+            moving: false,
+            since_ns: None,
         };
         StreamClock {
             media: [medium(audio_hz), medium(video_hz)],
@@ -123,6 +135,7 @@ impl StreamClock {
     pub fn new_source(&mut self, medium: usize) {
         self.media[medium].reported_ns = None;
         self.media[medium].arrivals = Least::default();
+        self.media[medium].since_ns = None;
     }
 
     /// A packet came. `unix_ns`: our time of its arrival.
@@ -131,6 +144,7 @@ impl StreamClock {
         let first = m.arrived_ns.is_none();
         let value = unix_ns - ticks_to_ns(ts, m.hz);
         m.arrived_ns = Some(m.arrivals.push(value, unix_ns));
+        m.since_ns.get_or_insert(unix_ns);
         if first {
             m.applied_ns = value;
             m.moved_ns = unix_ns;
@@ -162,6 +176,22 @@ impl StreamClock {
         self.offsets.push_back(offset);
         self.media[medium].reported_ns = Some(reported);
         self.follow(medium, unix_ns);
+        self.settle(unix_ns);
+    }
+
+    /// In a source's first time: what its reports say is what holds.
+    fn settle(&mut self, unix_ns: i64) {
+        for medium in 0..2 {
+            let m = &self.media[medium];
+            let young = m
+                .since_ns
+                .is_some_and(|since| unix_ns - since < SETTLING_NS);
+            if let (true, Some(_), Some(target)) = (young, m.reported_ns, self.target(medium)) {
+                self.media[medium].applied_ns = target;
+                self.media[medium].moved_ns = unix_ns;
+                self.media[medium].moving = false;
+            }
+        }
     }
 
     /// How the medium's timestamps are dated now; None before its first packet.
@@ -210,12 +240,18 @@ impl StreamClock {
             self.jumps += 1;
             return;
         }
+        m.moving |= difference.abs() > NEAR_NS;
+        if !m.moving {
+            m.moved_ns = unix_ns;
+            return;
+        }
         let step = (unix_ns - m.moved_ns).clamp(0, SLEW_ELAPSED_MAX_NS) / SLEW_DIVISOR;
         if step == 0 {
             return;
         }
         m.applied_ns += difference.clamp(-step, step);
         m.moved_ns = unix_ns;
+        m.moving = difference.abs() > step;
     }
 }
 

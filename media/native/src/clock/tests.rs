@@ -69,11 +69,11 @@ fn reports_make_lip_sync_the_publishers_whatever_the_encoders_delay() {
 }
 
 #[test]
-fn corrections_are_slewed_at_one_part_in_a_hundred() {
+fn late_corrections_are_slewed_at_one_part_in_a_hundred() {
     let mut c = clock();
-    run(&mut c, VIDEO, 0, 50, |_| 70 * MS);
+    run(&mut c, VIDEO, 0, 200, |_| 70 * MS);
     let before = error_ns(&c, VIDEO);
-    let ms = 1_000;
+    let ms = 4_000;
     c.report(
         VIDEO,
         ms as u64 * 90,
@@ -189,6 +189,39 @@ fn drift_of_the_publishers_clock_is_followed() {
     let ms = 600_000i64;
     let at = c.mapping(VIDEO).unwrap().at_ns(ms as u64 * 90);
     let expected = START + ms * MS - ms * MS / 10_000 + 10 * MS;
-    assert!((at - expected).abs() < 5 * MS, "{} ns off", at - expected);
+    assert!((at - expected).abs() < 9 * MS, "{} ns off", at - expected);
     assert_eq!(c.jumps(), 0);
+}
+
+#[test]
+fn the_first_reports_are_taken_as_they_are() {
+    let mut c = clock();
+    run(&mut c, VIDEO, 0, 25, |_| 150 * MS);
+    run(&mut c, AUDIO, 0, 25, |_| 20 * MS);
+    for (medium, hz) in [(VIDEO, 90), (AUDIO, 48)] {
+        let at = START + 500 * MS;
+        c.report(medium, 500 * hz, at, at + 5 * MS);
+    }
+    assert_eq!(error_ns(&c, VIDEO), 5 * MS);
+    assert_eq!(error_ns(&c, AUDIO), 5 * MS);
+    assert_eq!(c.jumps(), 0);
+}
+
+#[test]
+fn reports_that_wobble_move_nothing() {
+    let mut c = clock();
+    let mut told = vec![];
+    for second in 0..30i64 {
+        run(&mut c, VIDEO, second * 1_000, 50, |_| 20 * MS);
+        let at = START + (second * 1_000 + 990) * MS;
+        let wobble = (second * 37 % 7 - 3) * MS;
+        c.report(
+            VIDEO,
+            (second * 1_000 + 990) as u64 * 90,
+            at + wobble,
+            at + 8 * MS,
+        );
+        told.push(error_ns(&c, VIDEO));
+    }
+    assert!(told[4..].windows(2).all(|w| w[0] == w[1]), "{told:?}");
 }
