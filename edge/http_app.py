@@ -16,7 +16,7 @@ from edge.http_head import fields_of, refuse_ambiguous
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
 from edge.routes import FIELDS, Handler, Routed
-from ops import metrics
+from ops import metrics, tracing
 from ops.errors import NexusError
 
 SHUTDOWN_SECONDS: Final = 0.5
@@ -100,21 +100,28 @@ class HttpSide:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    method = request.method if request.method in _METHODS else "other"
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "unknown"
+    with tracing.span(f"{method} {path}", request.headers):
+        answer = await _answer(request, handler)
+    _requests.inc(labels=(method, str(answer.status)))
+    return answer
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if not request.raw_path.startswith("/"):
             raise Refusal(400, "the request target is not a path", code="http.malformed")
         refuse_ambiguous(request.raw_path)
         request[FIELDS] = fields_of(request.headers.items())
-        answer = await handler(request)
+        return await handler(request)
     except NexusError as error:
-        answer = response(refusal(error))
+        return response(refusal(error))
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        answer = _problem(error)
-    method = request.method if request.method in _METHODS else "other"
-    _requests.inc(labels=(method, str(answer.status)))
-    return answer
+        return _problem(error)
 
 
 def _problem(error: web.HTTPException) -> web.Response:

@@ -42,6 +42,7 @@ from media.messages import (
     decode_from_media,
     encode,
 )
+from ops import tracing
 from ops.errors import Rejected, Unavailable
 from ops.log import get_logger
 
@@ -182,6 +183,10 @@ class MediaLink:
         self._send(Viewers(counts))
 
     async def _request(self, make: Callable[[int], Command], want: type[R]) -> R:
+        with tracing.span(f"media {want.__name__}"):
+            return await self._traced(make, want)
+
+    async def _traced(self, make: Callable[[int], Command], want: type[R]) -> R:
         await self._until_ready()
         if len(self._pending) >= PENDING_MAX:
             raise Unavailable(
