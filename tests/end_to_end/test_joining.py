@@ -19,7 +19,12 @@ HEADERS = {"Content-Type": "application/sdp"}
 
 
 def test_first_picture_in_chromium(
-    browser: BrowserContext, quiet_family: Family, tmp_path: Path, prove: bool
+    browser: BrowserContext,
+    quiet_family: Family,
+    tmp_path: Path,
+    *,
+    prove: bool,
+    slack: float,
 ) -> None:
     """A 4 s GOP and a publisher that ignores PLI: p50 <= 400 ms, p95 <= 700 ms from POST."""
     times = 40 if prove else 16
@@ -59,8 +64,8 @@ def test_first_picture_in_chromium(
             p95_ms=percentile(first, 0.95),
             connected_p50_ms=percentile(connected, 0.5),
         )
-        assert percentile(first, 0.5) <= 400
-        assert percentile(first, 0.95) <= 700
+        assert percentile(first, 0.5) <= 400 * slack
+        assert percentile(first, 0.95) <= 700 * slack
 
 
 async def _come_and_go(family: Family, swarm: Swarm, stream: str, count: int) -> None:
@@ -119,7 +124,9 @@ def test_two_thousand_joins_leave_nothing(quiet_family: Family, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("viewers", [200])
-def test_two_hundred_viewers_lose_nothing(viewers: int, quiet_family: Family, prove: bool) -> None:
+def test_two_hundred_viewers_lose_nothing(
+    viewers: int, quiet_family: Family, *, prove: bool, slack: float
+) -> None:
     """One 720p30 stream to 200 viewers: nothing lost by us, joins p50 <= 20 ms, CPU printed."""
     row = asyncio.run(
         run_load(
@@ -134,4 +141,4 @@ def test_two_hundred_viewers_lose_nothing(viewers: int, quiet_family: Family, pr
     assert row["connected"] == viewers
     assert row["lost"] == 0
     assert row["index_repeats"] == 0
-    assert row["connect_p50_ms"] <= 20
+    assert row["connect_p50_ms"] <= 20 * slack
