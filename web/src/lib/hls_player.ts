@@ -17,7 +17,7 @@ const ON_TIME_SECONDS = 0.03;
 /** Never catch up with less media than this ahead of the playhead, in seconds. */
 const AHEAD_SECONDS_MIN = 0.3;
 /** Distance from the edge beyond PART-HOLD-BACK, for a busy machine and an uneven line, in seconds. */
-const COMFORT_SECONDS = 0.3;
+const COMFORT_SECONDS = 0.5;
 /** Further behind than this is not worth catching up: jump. */
 const BEHIND_SECONDS_MAX = 1.5;
 /** More distance after each stall, at most so much, and given back after so long without one. */
