@@ -24,8 +24,6 @@ const BEHIND_SECONDS_MAX = 1.5;
 const STALL_SECONDS_STEP = 0.25;
 const STALL_SECONDS_MAX = 1.5;
 const STALL_FORGOTTEN_MS = 60_000;
-/** Media behind the playhead that is kept, in seconds. */
-const BACK_BUFFER_SECONDS = 8;
 /** The bit rate is measured over so many milliseconds. */
 const RATE_WINDOW_MS = 4000;
 /** A picture that does not move for so long while media is ahead: start over, in milliseconds. */
@@ -124,7 +122,6 @@ export class HlsPlayer extends LivePlayer {
       maxLiveSyncPlaybackRate: 1, // ours is `playbackRate` below
       liveSyncOnStallIncrease: 0, // ours is `stallSeconds`, which is given back
       liveDurationInfinity: true,
-      backBufferLength: BACK_BUFFER_SECONDS,
       maxBufferLength: 10,
       // AAC is made from the Opus for those who need it: later, and for that player alone.
       ...(OPUS ? { audioPreference: { audioCodec: "opus" } } : {}),
