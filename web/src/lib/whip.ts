@@ -1,17 +1,8 @@
-// A WHIP publisher session (RFC 9725): one offer, one answer, one peer connection that only sends.
+// A WHIP publisher session (RFC 9725): a peer connection that only sends.
 // It does not choose devices, show anything or try again: the go-live page does.
-import {
-  askSession,
-  candidateFragment,
-  closeSession,
-  openSession,
-  type Session,
-  type SignalOptions,
-  sendCandidates,
-} from "./session_http";
+import { agree, type PeerOptions, PeerSession } from "./peer_session";
 
-export interface WhipOptions extends SignalOptions {
-  iceServers?: RTCIceServer[];
+export interface WhipOptions extends PeerOptions {
   /** Highest video bit rate, in bits a second. */
   videoBitsPerSecondMax?: number;
   /** What to give up first when the line or the machine is too slow. */
@@ -36,16 +27,7 @@ export function preferred<T extends { mimeType: string; sdpFmtpLine?: string }>(
     .map((entry) => entry.codec);
 }
 
-export class WhipSession {
-  private closed = false;
-
-  private constructor(
-    readonly connection: RTCPeerConnection,
-    private readonly session: Session,
-    private readonly offer: string,
-    private readonly options: WhipOptions,
-  ) {}
-
+export class WhipSession extends PeerSession {
   /**
    * Publishes the tracks of `media`. Raises RequestError: 401 or 403 key, 406 no common codec,
    * 409 somebody else is on air there, 503 no room.
@@ -55,39 +37,10 @@ export class WhipSession {
     media: MediaStream,
     options: WhipOptions = {},
   ): Promise<WhipSession> {
-    const connection = new RTCPeerConnection({
-      bundlePolicy: "max-bundle",
-      iceServers: options.iceServers ?? [],
-    });
-    let session: Session | undefined;
-    try {
+    const prepare = (connection: RTCPeerConnection): void => {
       for (const track of media.getTracks()) addTrack(connection, track, media, options);
-      const candidates: (RTCIceCandidate | null)[] = [];
-      let trickle = (candidate: RTCIceCandidate | null): void => {
-        candidates.push(candidate);
-      };
-      connection.addEventListener("icecandidate", (event) => trickle(event.candidate));
-      const offer = await connection.createOffer();
-      const sdp = offer.sdp ?? "";
-      const local = connection.setLocalDescription(offer);
-      [session] = await Promise.all([openSession(endpoint, sdp, options), local]);
-      if (session.iceServers.length > 0) {
-        connection.setConfiguration({ bundlePolicy: "max-bundle", iceServers: session.iceServers });
-      }
-      await connection.setRemoteDescription({ type: "answer", sdp: session.answer });
-      const opened = session;
-      if (!/^a=ice-lite\s*$/m.test(session.answer)) {
-        trickle = (candidate) => {
-          void sendCandidates(opened, candidateFragment(sdp, candidate), options);
-        };
-        for (const candidate of candidates) trickle(candidate);
-      }
-      return new WhipSession(connection, session, sdp, options);
-    } catch (error) {
-      connection.close();
-      if (session) void closeSession(session, options);
-      throw error;
-    }
+    };
+    return new WhipSession(await agree(endpoint, options, prepare), options);
   }
 
   /** Swaps a camera, a screen or a microphone. False when this session sends nothing of that kind. */
@@ -110,19 +63,6 @@ export class WhipSession {
       for (const encoding of parameters.encodings) encoding.maxBitrate = bitsPerSecond;
       await sender.setParameters(parameters);
     }
-  }
-
-  /** Whether the server still knows this session; to be asked when media has stopped. */
-  ask(): Promise<"alive" | "gone" | "unknown"> {
-    return askSession(this.session, this.offer, this.options);
-  }
-
-  /** Goes off air, here and at the server. Safe to call twice, and while the page goes away. */
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.connection.close();
-    void closeSession(this.session, this.options);
   }
 }
 
