@@ -1,26 +1,26 @@
 """A small WebRTC load client: one publisher, many viewers, on one machine with the server.
 
-    python -m benchmarks.webrtc_load --url http://127.0.0.1:8080 --stream load --viewers 200
-
 Clients are the native crate in its client role (`media._native.Swarm`), all on one thread; HTTP is
 aiohttp. Viewers join one after another, as a crowd does not; then packets and the media process's
 CPU time are counted over some seconds. It measures the server, so a client that is too slow shows
-as loss: read `lost` first. `nexus bench webrtc` will be its successor.
+as loss: read `lost` first.
 """
 
 import argparse
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from benchmarks import results
+from benchmarks import server
 from benchmarks.clip import make_clip
 from benchmarks.process import cpu_seconds, find_media, rss_kib
+from benchmarks.progress import Progress
+from benchmarks.results import Figure, Row, percentile
 from media._native import Swarm
 
 LIVE_SECONDS_MAX: Final = 10.0
@@ -30,8 +30,7 @@ _PAUSE_SECONDS: Final = 0.05
 _HEADERS: Final = {"Content-Type": "application/sdp"}
 
 Stats = dict[str, int]
-Figure = int | float | str | None
-Row = dict[str, Figure]
+Measured = dict[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ async def run_load(
     publish: bool = True,
     decrypt: bool = True,
     key: str = "",
-) -> Row:
+) -> Measured:
     """Publishes, joins, counts; the row of the table. Raises LookupError, TimeoutError."""
     pid = media_pid or find_media(url)
     swarm = Swarm()
@@ -90,7 +89,7 @@ async def run_load(
         swarm.stop()
 
 
-def _row(rows: Sequence[Stats], before: Usage, after: Usage) -> Row:
+def _row(rows: Sequence[Stats], before: Usage, after: Usage) -> Measured:
     seconds = after.at - before.at
     packets = after.packets - before.packets
     cpu = after.cpu_seconds - before.cpu_seconds
@@ -103,9 +102,9 @@ def _row(rows: Sequence[Stats], before: Usage, after: Usage) -> Row:
     return {
         "viewers": len(rows),
         "connected": len(connect),
-        "connect_p50_ms": _percentile(connect, 0.5),
-        "connect_p95_ms": _percentile(connect, 0.95),
-        "first_packet_p50_ms": _percentile(first, 0.5),
+        "connect_p50_ms": percentile(connect, 0.5),
+        "connect_p95_ms": percentile(connect, 0.95),
+        "first_packet_p50_ms": percentile(first, 0.5),
         "packets_per_second": round(packets / seconds),
         "megabits_per_second": round((after.bytes - before.bytes) * 8 / seconds / 1e6, 1),
         **total,
@@ -157,66 +156,69 @@ def _usage(swarm: Swarm, clients: Sequence[int], pid: int) -> Usage:
     return Usage(time.monotonic(), cpu_seconds(pid), packets, size)
 
 
-def _percentile(values: Sequence[float], share: float) -> float | None:
-    if not values:
-        return None
-    return round(sorted(values)[min(int(len(values) * share), len(values) - 1)], 2)
-
-
-def lines(row: Row, note: str) -> list[dict[str, object]]:
-    """The row as `results.jsonl` has it: fan-out and joining."""
-    common: dict[str, object] = {"who": "nexus", "clients": row["viewers"], "note": note}
-    fanout: dict[str, object] = {
-        "bench": "webrtc.fanout",
-        **common,
-        "unit": "packet",
-        "cpu_us": row["cpu_us_per_packet"],
-        "rss_kib_per_client": row["rss_kib_per_client"],
-        "p50_ms": None,
-        "p99_ms": None,
-        "lost": row["lost"],
-    }
-    join = {
-        "bench": "webrtc.join",
-        **common,
-        "unit": "join",
-        "p50_ms": row["connect_p50_ms"],
-        "p95_ms": row["connect_p95_ms"],
-    }
+def _rows(measured: Measured, who: str, note: str) -> list[Row]:
+    number = {name: value for name, value in measured.items() if isinstance(value, int | float)}
+    clients = int(number["viewers"])
+    fanout = Row(
+        bench="webrtc.fanout",
+        who=who,
+        clients=clients,
+        unit="packet",
+        cpu_us=number.get("cpu_us_per_packet"),
+        rss_kib_per_client=number["rss_kib_per_client"],
+        lost=int(number["lost"]),
+        note=note,
+    )
+    join = Row(
+        bench="webrtc.join",
+        who=who,
+        clients=clients,
+        unit="join",
+        p50_ms=number.get("connect_p50_ms"),
+        p95_ms=number.get("connect_p95_ms"),
+        note=note,
+    )
     return [fanout, join]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.webrtc_load", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8080")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nexus bench webrtc`."""
     parser.add_argument("--stream", default="load")
     parser.add_argument("--viewers", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--key", default="", help="bearer key, when the server wants one")
-    parser.add_argument("--no-publish", action="store_true", help="watch what is there")
-    parser.add_argument("--no-decrypt", action="store_true", help="count by headers alone")
-    parser.add_argument("--media-pid", type=int, default=0)
-    parser.add_argument("--run-dir", type=Path, help="of the node, to find its media process")
-    parser.add_argument("--record", action="store_true", help="append to benchmarks/results.jsonl")
-    parser.add_argument("--note", default="")
-    options = parser.parse_args()
-    row = asyncio.run(
-        run_load(
-            url=options.url,
-            stream=options.stream,
-            viewers=options.viewers,
-            seconds=options.seconds,
-            media_pid=options.media_pid or find_media(options.url, options.run_dir),
-            publish=not options.no_publish,
-            decrypt=not options.no_decrypt,
-            key=options.key,
-        )
+    parser.add_argument(
+        "--publish",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="or watch what is there",
     )
-    for name, value in row.items():
-        print(f"{name.replace('_', ' '):<22} {value}")
-    if options.record:
-        results.append(lines(row, options.note))
+    parser.add_argument(
+        "--decrypt", action=argparse.BooleanOptionalAction, default=True, help="or count by headers"
+    )
 
 
-if __name__ == "__main__":
-    main()
+async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
+    """One row a measurement and repeat. Raises LookupError, OSError, TimeoutError."""
+    rows: list[Row] = []
+    progress.expect(chosen.repeat)
+    for turn in range(chosen.repeat):
+        progress.say(f"{chosen.viewers} viewers, {turn + 1} of {chosen.repeat}")
+        async with contextlib.AsyncExitStack() as stack:
+            if chosen.url:
+                url, pid = chosen.url, find_media(chosen.url)
+            else:
+                node = await stack.enter_async_context(server.started(chosen.flags))
+                url, pid = node.url, node.media_pid
+            measured = await run_load(
+                url=url,
+                stream=chosen.stream,
+                viewers=chosen.viewers,
+                seconds=chosen.seconds,
+                media_pid=pid,
+                publish=chosen.publish,
+                decrypt=chosen.decrypt,
+                key=chosen.key,
+            )
+        rows += _rows(measured, chosen.who, chosen.note)
+        progress.advance()
+    return rows

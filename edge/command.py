@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     form = settings.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the reference page")
     form.add_argument("--sample", action="store_true", help="a file to start from")
+    # `edge/main.py` takes it before this parser does; here it is for the help alone.
+    commands.add_parser("bench", help="load generators: nexus bench webrtc|hls --help")
     commands.add_parser("version", parents=[common], help="print the version")
     return parser
 

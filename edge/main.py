@@ -5,6 +5,7 @@
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
     nexus doctor [--json]             looks at this machine and says what to do
     nexus settings [--markdown | --sample]
+    nexus bench webrtc|hls            load generators; see docs/benchmarks.md
     nexus version
 
 Any setting may be given as `--section.field=value`. Exit codes: 0 a clean end; 1 something failed,
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from edge import roles  # noqa: PLC0415
 
             return roles.serve_child(words[1], handed)
+    if words[:1] == ["bench"]:
+        from benchmarks import command as bench  # noqa: PLC0415
+
+        return bench.run(words[1:])
     from edge import command  # noqa: PLC0415
 
     return command.run(words)

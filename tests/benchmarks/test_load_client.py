@@ -9,8 +9,6 @@ import av
 import pytest
 
 from benchmarks.process import cpu_seconds, find_media, rss_kib
-from benchmarks.results import append
-from benchmarks.webrtc_load import Row, lines
 from tests.fakes.clip import large_clip, small_clip
 from tests.fakes.strip import read_strip
 
@@ -53,21 +51,3 @@ def test_the_media_process_is_found_by_its_node(tmp_path: Path) -> None:
     assert find_media("http://127.0.0.1:8080", tmp_path) == 7
     with pytest.raises(LookupError, match="give --media-pid"):
         find_media("http://127.0.0.1:8080", tmp_path / "nowhere")
-
-
-def test_results_are_appended_as_whole_lines(tmp_path: Path) -> None:
-    row: Row = {
-        "viewers": 3,
-        "cpu_us_per_packet": 4.2,
-        "rss_kib_per_client": 10.0,
-        "lost": 0,
-        "connect_p50_ms": 1.0,
-        "connect_p95_ms": 2.0,
-    }
-    path = tmp_path / "results.jsonl"
-    append(lines(row, "quiet"), path)
-    append(lines(row, "quiet"), path)
-    read = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["bench"] for line in read] == ["webrtc.fanout", "webrtc.join"] * 2
-    assert read[0]["run"] == read[1]["run"] != read[2]["run"]
-    assert read[0]["cpu_us"] == 4.2
