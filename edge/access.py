@@ -3,6 +3,7 @@
     keys       [[auth.keys]] name, secret (or secret_sha256), actions, streams. A client shows one
                as `Authorization: Bearer`; for HLS also in the path, `/hls/~{key}/…`, or as the
                cookie `nexus_key` (for HLS alone: other sites can make a browser send it).
+    links      a signed path opens HLS of one stream for a while: see `edge/play_links.py`.
     hook       auth.hook_url is asked for what no key allows: see `edge/hook.py`.
     open mode  with neither, and only when every listening address is loopback: everything is
                allowed to whoever reaches us on the loopback address by itself, that is
@@ -25,6 +26,7 @@ from typing import Final, Literal, Protocol
 from edge.hook import Hook, HookAnswer, Question
 from edge.http_head import Fields
 from edge.http_settings import HttpSettings, split_address
+from edge.play_links import LinkSecret, PlayLinks
 from edge.tls import TlsSettings
 from media.messages import Grant
 from ops.errors import Rejected
@@ -34,6 +36,7 @@ Action = Literal["publish", "read", "control"]
 
 OPEN_SUBJECT: Final = "local"
 PUBLIC_SUBJECT: Final = "public"
+LINK_SUBJECT: Final = "link"
 _SECRET_CHARACTERS_MIN: Final = 8
 _TOKENS_MAX: Final = 4_096
 _TOKEN_CHARACTERS_MAX: Final = 4_096
@@ -52,6 +55,11 @@ class KeySettings:
     secret_sha256: str = setting("", "Or the key's SHA-256 in hexadecimal.")
     actions: tuple[Action, ...] = setting(("publish", "read"), "What it allows.")
     streams: tuple[str, ...] = setting(("*",), "Patterns of the streams' names, such as show-*.")
+    shared_cache: bool = setting(
+        default=False,
+        help="Whether its bearer is a cache that checks play links itself, and so may keep HLS"
+        " answers for all its viewers.",
+    )
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -64,6 +72,8 @@ class KeySettings:
             raise ValueError(f"secret: at least {_SECRET_CHARACTERS_MIN} characters")
         if self.secret_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.secret_sha256):
             raise ValueError("secret_sha256: 64 lower-case hexadecimal digits")
+        if self.shared_cache and self.actions != ("read",):
+            raise ValueError("shared_cache: a cache reads, and nothing else: actions = ['read']")
         if not self.actions or not self.streams:
             raise ValueError("actions: a key without actions or streams opens nothing")
 
@@ -73,7 +83,9 @@ class AuthSettings:
     """Keys, the hook, and whether playing needs either."""
 
     keys: tuple[KeySettings, ...] = setting(
-        (), "Keys: tables of name, secret or secret_sha256, actions and streams.", secret=True
+        (),
+        "Keys: tables of name, secret or secret_sha256, actions, streams and shared_cache.",
+        secret=True,
     )
     read_public: bool = setting(
         default=False,
@@ -94,6 +106,22 @@ class AuthSettings:
     hook_concurrency_max: int = setting(
         32, "Questions that one worker asks the hook at once.", min=1, max=1_000
     )
+    link_secrets: tuple[LinkSecret, ...] = setting(
+        (),
+        "Secrets of signed play links: tables of name and secret. The first signs, all hold.",
+        secret=True,
+    )
+    link_seconds: int = setting(
+        14_400, "Seconds that a play link lasts when nothing else is asked.", min=1, max=31_536_000
+    )
+    link_seconds_max: int = setting(
+        86_400, "Most seconds that a play link may be asked to last.", min=1, max=31_536_000
+    )
+    link_origin: str = setting(
+        "",
+        "What stands before the path in a play link, such as https://cdn.example.org; empty: it is"
+        " a path of this server.",
+    )
 
     def __post_init__(self) -> None:
         names = [key.name for key in self.keys]
@@ -101,6 +129,13 @@ class AuthSettings:
             raise ValueError("keys: two keys have the same name")
         if self.hook_url and not self.hook_url.startswith(("http://", "https://")):
             raise ValueError("hook_url: an http:// or https:// URL")
+        secrets = [secret.name for secret in self.link_secrets]
+        if len(set(secrets)) != len(secrets):
+            raise ValueError("link_secrets: two secrets have the same name")
+        if self.link_seconds > self.link_seconds_max:
+            raise ValueError("link_seconds: more than link_seconds_max")
+        if self.link_origin and not re.fullmatch(r"https?://[^/?#\s]+", self.link_origin):
+            raise ValueError("link_origin: https:// and a host, without a path")
 
     @property
     def configured(self) -> bool:
@@ -148,6 +183,8 @@ class Caller:
     fields: Fields
     protocol: Literal["whip", "whep", "hls", "api"]
     token: str = ""
+    link: str = ""
+    """A play link in the path, without its underscore; nothing else counts beside it."""
     query: str = ""
     remote: str = ""
     """The peer's address, for the hook and for logs; it decides nothing here."""
@@ -161,6 +198,9 @@ class Pass:
     streams: tuple[str, ...] = ("*",)
     until_unix: float = 0.0
     """When to ask again; 0: never."""
+    shared: bool = False
+    """Whether the answer may be kept for others: they all may have it, or a cache asks that
+    looks at their links itself."""
 
     def covers(self, stream: str) -> bool:
         return "*" in self.streams or any(fnmatchcase(stream, pattern) for pattern in self.streams)
@@ -185,6 +225,7 @@ class Access:
         self._hook = hook
         self._keys = [(_digest_of(key), key) for key in settings.keys]
         self._known: dict[str, KeySettings] = {}
+        self.links = PlayLinks(settings.link_secrets, clock=clock)
         self.open = not settings.configured and all(
             is_loopback(split_address(address)[0]) for address in listens
         )
@@ -194,13 +235,17 @@ class Access:
         return self._clock()
 
     def decide(self, caller: Caller, action: Action, stream: str) -> Pass | None:
-        """A pass; None when only the hook knows (`ask`). Raises: Rejected (`auth.…`)."""
+        """A pass; None when only the hook knows (`ask`). Raises: Rejected (`auth.…`, `link.…`)."""
+        if caller.link:
+            until = self.links.check(caller.link, stream)
+            return Pass(Grant(LINK_SUBJECT, ("read",), until), (stream,), until)
         if self.open:
             _guard_open(caller.fields)
             return _OPEN
         key = self._key(caller.token)
         if key is not None and action in key.actions:
-            allowed = Pass(Grant(key.name, key.actions), key.streams)
+            shared = key.shared_cache or self._settings.read_public
+            allowed = Pass(Grant(key.name, key.actions), key.streams, shared=shared)
             if not stream or allowed.covers(stream):
                 return allowed
         if action == "read" and self._settings.read_public:
@@ -286,8 +331,8 @@ def host_of(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-_OPEN: Final = Pass(Grant(OPEN_SUBJECT, ("publish", "read", "control")))
-_PUBLIC: Final = Pass(Grant(PUBLIC_SUBJECT, ("read",)))
+_OPEN: Final = Pass(Grant(OPEN_SUBJECT, ("publish", "read", "control")), shared=True)
+_PUBLIC: Final = Pass(Grant(PUBLIC_SUBJECT, ("read",)), shared=True)
 
 
 def _guard_open(fields: Fields) -> None:

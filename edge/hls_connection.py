@@ -165,7 +165,11 @@ class HlsConnection(Client, asyncio.Protocol):
         asked = fields.range if request.method == "GET" and not fields.if_range else ""
         try:
             start, body = head(
-                reply, range=asked, keep_alive=request.keep_alive, date=self._around.date()
+                reply,
+                range=asked,
+                keep_alive=request.keep_alive,
+                date=self._around.date(),
+                shared=self.shared,
             )
         except Refusal as problem:
             self.refuse(request, problem)

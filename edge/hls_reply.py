@@ -1,6 +1,8 @@
 """An HLS answer as HTTP/1.1 bytes: the head around what the shelf gave, ranges, HEAD, CORS.
 
-Heads of equal shape are made once and remembered; only the date and the body are put to them. What
+What the shelf says may be kept is kept by all (`public`) only when whoever asks a cache may have it
+(`edge/access.py`, `Pass.shared`); else by the one who asked alone (`private`). docs/cdn.md has the
+table. Heads of equal shape are made once and remembered; only the date and the body are put to them. What
 is written is the same on every way a request can come in (`edge/hls_server.py`).
 """
 
@@ -18,7 +20,7 @@ _RANGE: Final = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.AS
 _MEDIA: Final = (b"video/", b"audio/")
 _EVERY_ANSWER: Final = (
     (b"Access-Control-Allow-Origin", b"*"),
-    (b"Access-Control-Expose-Headers", b"Content-Length, Content-Range, Date, Retry-After"),
+    (b"Access-Control-Expose-Headers", b"Age, Content-Length, Content-Range, Date, Retry-After"),
     (b"Timing-Allow-Origin", b"*"),
     (b"Cross-Origin-Resource-Policy", b"cross-origin"),
     (b"X-Content-Type-Options", b"nosniff"),
@@ -59,18 +61,30 @@ def _head(
     return b"\r\n".join(lines)
 
 
-def head(reply: Reply, *, range: str, keep_alive: bool, date: bytes) -> tuple[bytes, Bytes]:
-    """Head and body of the response. Raises: Refusal (416) when the range lies outside."""
+def head(
+    reply: Reply, *, range: str, keep_alive: bool, date: bytes, shared: bool
+) -> tuple[bytes, Bytes]:
+    """Head and body of the response. Raises: Refusal (416) when the range lies outside.
+
+    shared: whether a cache may keep it for others.
+    """
     status, body, headers = chosen(reply, range)
-    start = _head(status, reply.content_type, reply.cache_control, headers, len(body))
+    kept = reply.cache_control if shared else _for_one(reply.cache_control)
+    start = _head(status, reply.content_type, kept, headers, len(body))
     end = b"\r\n\r\n" if keep_alive else b"\r\nConnection: close\r\n\r\n"
     return start + date + end, body
 
 
-def fields(reply: Reply, headers: Headers) -> Headers:
+def fields(reply: Reply, headers: Headers, *, shared: bool) -> Headers:
     """All header fields but the length and the date, for who writes heads in another way."""
     typed = ((b"Content-Type", reply.content_type),) if reply.content_type else ()
-    return (*typed, (b"Cache-Control", reply.cache_control), *headers, *_EVERY_ANSWER)
+    kept = reply.cache_control if shared else _for_one(reply.cache_control)
+    return (*typed, (b"Cache-Control", kept), *headers, *_EVERY_ANSWER)
+
+
+@lru_cache(maxsize=64)
+def _for_one(cache_control: bytes) -> bytes:
+    return cache_control.replace(b"public", b"private")
 
 
 def chosen(reply: Reply, range: str) -> tuple[int, Bytes, Headers]:

@@ -19,6 +19,7 @@ from edge.access import Access, Caller, Pass, hls_token
 from edge.hls_audience import RENDITIONS, Audience
 from edge.hls_reply import PREFLIGHT
 from edge.http_head import Fields
+from edge.play_links import LINK
 from edge.problems import Refusal, refusal
 from edge.timer_wheel import Timer, TimerWheel
 from media.hls.shelf import Reply, Shelf, Wait
@@ -34,7 +35,7 @@ LOOK_SECONDS: Final = 1.0
 
 _TARGETS_REMEMBERED: Final = 4_096
 _TARGET: Final = re.compile(
-    r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/)?"
+    r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/|_(" + LINK + r")/)?"
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/([A-Za-z0-9._/-]{1,128})"
 )
 
@@ -50,6 +51,8 @@ class Request(NamedTuple):
     """The key in the path, or empty."""
     keep_alive: bool
     fields: Fields
+    link: str = ""
+    """The play link in the path, or empty."""
 
 
 _PREFLIGHT: Final = Reply(204, b"", b"no-store", b"", PREFLIGHT)
@@ -65,7 +68,12 @@ class Client(Timer):
         self.waits_for: Request | None = None
         self.late: Reply | None = None
         self.passed: tuple[Fields, str, str, Pass] | None = None
-        """The last decision: for these fields, stream and key in the path."""
+        """The last decision: for these fields, stream, and key or link in the path."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the answer may be kept for others than who asked."""
+        return self.passed is None or self.passed[3].shared
 
     @abstractmethod
     def finish(self, request: Request, reply: Reply) -> None:
@@ -88,21 +96,21 @@ class Client(Timer):
 
 def read_target(target: str, *, method: str, keep_alive: bool, fields: Fields) -> Request:
     """The HLS request in a request target. Raises: Refusal (404)."""
-    stream, rest, query, key = _read(target)
-    return Request(method, stream, rest, query, key, keep_alive, fields)
+    stream, rest, query, key, link = _read(target)
+    return Request(method, stream, rest, query, key, keep_alive, fields, link)
 
 
 @lru_cache(maxsize=_TARGETS_REMEMBERED)
-def _read(target: str) -> tuple[str, str, str, str]:
-    """Stream, path below it, query, and the key in the path."""
+def _read(target: str) -> tuple[str, str, str, str, str]:
+    """Stream, path below it, query, and the key or the link in the path."""
     path, _, query = target.partition("?")
     match = _TARGET.fullmatch(path)
     if match is None:
         raise Refusal(404, "there is no such HLS resource", code="hls.unknown")
-    key, stream, rest = match.groups()
+    key, link, stream, rest = match.groups()
     if key and "%" in key:
         key = unquote(key)
-    return stream, rest, query, key or ""
+    return stream, rest, query, key or "", link or ""
 
 
 class HlsServer:
@@ -152,7 +160,7 @@ class HlsServer:
             passed is None
             or passed[0] is not request.fields
             or passed[1] != request.stream
-            or passed[2] != request.key
+            or passed[2] != (request.link or request.key)
             or 0 < passed[3].until_unix <= self._access.now_unix()
         ):
             self._check(request, client)
@@ -219,7 +227,8 @@ class HlsServer:
             caller = Caller(
                 request.fields,
                 "hls",
-                token=hls_token(request.fields, request.key),
+                token="" if request.link else hls_token(request.fields, request.key),
+                link=request.link,
                 query=request.query,
                 remote=client.remote,
             )
@@ -231,7 +240,7 @@ class HlsServer:
             client.passed = None
             client.refuse(request, refusal(error))
             return
-        client.passed = (request.fields, request.stream, request.key, passed)
+        client.passed = (request.fields, request.stream, request.link or request.key, passed)
         self._answer(request, client)
 
     async def _ask(self, request: Request, client: Client, caller: Caller) -> None:
@@ -242,7 +251,7 @@ class HlsServer:
             if not client.gone:
                 client.refuse(request, refusal(error))
             return
-        client.passed = (request.fields, request.stream, request.key, passed)
+        client.passed = (request.fields, request.stream, request.link or request.key, passed)
         if not client.gone:
             self._answer(request, client)
 

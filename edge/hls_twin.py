@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from edge.hls_connection import METHODS
-from edge.hls_reply import chosen, fields
+from edge.hls_reply import Headers, chosen, fields
 from edge.hls_server import Client, HlsServer, Request, read_target
 from edge.problems import Refusal, from_status
 from edge.routes import FIELDS, Answer, Route
@@ -56,7 +56,8 @@ class HlsTwin:
             self._server.forget(client)
         wanted = asked.fields.range if asked.method == "GET" and not asked.fields.if_range else ""
         status, body, headers = chosen(reply, wanted)
-        return web.Response(status=status, body=bytes(body), headers=_headers(reply, headers))
+        answer = fields(reply, headers, shared=client.shared)
+        return web.Response(status=status, body=bytes(body), headers=_headers(answer))
 
 
 class _TwinClient(Client):
@@ -92,8 +93,8 @@ class _TwinClient(Client):
             self.answered.set_exception(problem)
 
 
-def _headers(reply: Reply, further: tuple[tuple[bytes, bytes], ...]) -> CIMultiDict[str]:
+def _headers(answer: Headers) -> CIMultiDict[str]:
     headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in fields(reply, further):
+    for name, value in answer:
         headers.add(name.decode("ascii"), value.decode("latin-1"))
     return headers

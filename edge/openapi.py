@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from edge.control import Control, Events, described
+from edge.link_api import LinkApi
 from edge.operations import Operations
 from edge.problems import CONTENT_TYPE
 from edge.routes import STREAM_NAME, Answer, Route
@@ -114,6 +115,7 @@ def document() -> bytes:
         *routes(WHEP),
         *_HLS,
         *Control.routes,
+        *LinkApi.routes,
         *Events.routes,
         *Operations.routes,
         *Description.routes,
@@ -126,7 +128,8 @@ def document() -> bytes:
             "description": (
                 "WHIP in, WHEP and LL-HLS out, and control. Errors are application/problem+json."
                 " HLS also takes a key in the path, /hls/~{key}/{stream}/…, or as the cookie"
-                " nexus_key."
+                " nexus_key, or a signed play link, /hls/_{link}/{stream}/… (403: it is not ours"
+                " or not for this stream; 410: it has expired)."
             ),
         },
         "servers": [{"url": "/"}],

@@ -34,6 +34,9 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "auth.forwarded": 401,
     "auth.forbidden": 403,
     "auth.unavailable": 503,
+    "link.invalid": 403,
+    "link.expired": 410,
+    "link.disabled": 409,
 }
 """Statuses of codes that are raised elsewhere; other Rejected are 400, other Unavailable 503."""
 

@@ -26,6 +26,7 @@ from edge.hls_server import LOOK_SECONDS, HlsServer
 from edge.hls_twin import HlsTwin
 from edge.hook import Hook
 from edge.http_app import HttpSide, make_app
+from edge.link_api import LinkApi
 from edge.media_link import MediaLink
 from edge.openapi import Description
 from edge.operations import Operations
@@ -144,7 +145,7 @@ class Worker:
         gate = Gate(access)
         self.events = Events(link=self.link, gate=gate, settings=settings.edge)
         await stack.enter_async_context(self.link)
-        http = HttpSide(make_app(settings.edge, self._parts(gate)), settings.edge)
+        http = HttpSide(make_app(settings.edge, self._parts(gate, access)), settings.edge)
         await http.start()
         stack.push_async_callback(http.stop)
         around = Surroundings(self.hls, settings.edge, self.wheel, loop, self._date_now)
@@ -155,13 +156,14 @@ class Worker:
         if self.certificates is not None:
             await self.door.listen(self._inherited.https, context=self._context())
 
-    def _parts(self, gate: Gate) -> list[Routed]:
+    def _parts(self, gate: Gate, access: Access) -> list[Routed]:
         settings = self._settings.edge
         return [
             Signalling(WHIP, link=self.link, gate=gate, settings=settings),
             Signalling(WHEP, link=self.link, gate=gate, settings=settings),
             HlsTwin(self.hls, self.wheel),
             Control(link=self.link, gate=gate),
+            LinkApi(access=access, gate=gate, settings=self._settings.auth),
             self.events,
             Operations(link=self.link, gate=gate, settings=settings),
             Description(),

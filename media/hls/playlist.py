@@ -225,6 +225,14 @@ class Playlist:
             return None
         return part <= self.part
 
+    def newest(self, msn: int, part: int | None) -> bool:
+        """Whether a request for that part, or that whole segment, names what was listed last."""
+        if part is None:
+            return (msn, -1) == (self.msn - 1, self.part)
+        if msn == self.msn - 1 and part >= self._previous_parts:
+            msn, part = self.msn, 0
+        return (msn, part) == self.last
+
     def render(self, reports: Sequence[Report] = (), *, skip: bool = False) -> bytes:
         """The playlist now: the same bytes until something changes. Cost: as its length."""
         if skip and self._skippable:

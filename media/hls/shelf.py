@@ -181,8 +181,11 @@ class Shelf:
             # FFmpeg's reader (9.0) crashes on a rendition that lists no whole segment yet
             return known.wait(now, _unavailable("the rendition has no whole segment yet"))
         body = shelved.playlist.render(book.reports(path[0]), skip=asked.skip)
-        target = shelved.playlist.target_seconds
-        fresh = _SHORT if asked.msn < 0 else b"public, max-age=%d" % (WAIT_TARGETS * target)
+        fresh = _SHORT
+        newest = asked.msn >= 0 and shelved.playlist.newest(asked.msn, asked.part)
+        if newest and not book.over:
+            # What blocked requests are answered: it holds what was asked for, and will do so
+            fresh = b"public, max-age=%d" % (WAIT_TARGETS * shelved.playlist.target_seconds)
         return known.keep(path, query, Reply(200, PLAYLIST_TYPE, fresh, body))
 
     def _multivariant(

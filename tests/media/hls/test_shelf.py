@@ -57,6 +57,22 @@ def test_blocking(stage: Stage) -> None:
     assert get(stage, "v/live.m3u8", f"_HLS_msn={msn - 1}").status == 200
 
 
+def test_only_the_newest_state_is_kept_for_long(stage: Stage) -> None:
+    msn, part = stage.there("v").last
+    assert part > 0
+    for query in (
+        f"_HLS_msn={msn}&_HLS_part={part - 1}",
+        f"_HLS_msn={msn - 1}",
+        f"_HLS_msn={msn - 1}&_HLS_part=0",
+        f"_HLS_msn={msn - 3}&_HLS_part=999",
+        "_HLS_skip=YES",
+    ):
+        assert get(stage, "v/live.m3u8", query).cache_control == b"public, max-age=1", query
+    newest = f"_HLS_msn={msn}&_HLS_part={part}"
+    for query in (newest, f"{newest}&_HLS_skip=YES"):
+        assert get(stage, "v/live.m3u8", query).cache_control == b"public, max-age=6", query
+
+
 def test_part_beyond_the_end_of_a_segment_is_the_next_ones_first(stage: Stage) -> None:
     msn, _ = stage.there("v").last
     assert get(stage, "v/live.m3u8", f"_HLS_msn={msn - 1}&_HLS_part=10").status == 200
