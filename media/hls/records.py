@@ -72,6 +72,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     discontinuity: bool = False
     """The segment that this part opens does not follow on."""
     gap: bool = False
+    written_us: int = 0
+    """Unix time in microseconds at which its bytes lay in the file: what its age is counted from.
+    """
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):

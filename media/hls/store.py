@@ -3,6 +3,7 @@ uses it."""
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,6 +95,7 @@ class Store:
             made.last,
             made.discontinuity,
             gap,
+            time.time_ns() // 1_000,
         )
 
     def init(self, made: NewInit) -> records.Init:
