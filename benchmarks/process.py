@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: CPU time and memory, from /proc."""
+"""What the kernel knows of a process: CPU time, memory, children and cores, from /proc."""
 
 import json
 import os
@@ -37,3 +37,17 @@ def find_media(url: str, run_dir: Path | None = None) -> int:
         return int(next(pid for name, pid in children.items() if name.startswith("media")))
     except (OSError, ValueError, KeyError, StopIteration) as error:
         raise LookupError(f"no media process found by {directory}: give --media-pid") from error
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of its children."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(word) for word in (task / "children").read_text().split()]
+    return found
+
+
+def pin(pid: int, core: int) -> None:
+    """Keeps all threads of a process on one core, and what they start."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})

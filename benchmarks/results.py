@@ -69,11 +69,12 @@ _FIGURES: Final = (
 
 
 def median(rows: Sequence[Row]) -> list[Row]:
-    """One row for those of the same bench, server, number of clients and note: each figure is the
-    median of theirs, `lost` and other whole counts too; `repeats` says how many they were."""
-    groups: dict[tuple[str, str, int, str], list[Row]] = {}
+    """One row for those of the same bench, server, number of clients, unit and note: each figure is
+    the median of theirs, `lost` and other whole counts too; `repeats` says how many they were."""
+    groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.bench, row.who, row.clients, row.note), []).append(row)
+        same = (row.bench, row.who, row.clients, row.unit, row.note)
+        groups.setdefault(same, []).append(row)
     return [_middle(group) for group in groups.values()]
 
 

@@ -63,7 +63,8 @@ async def started(
 
     Raises LookupError when it does not start. **Owns** the node: leaving stops it.
     """
-    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-", dir=memory) as scratch:
         port = free_port()
         run_dir = Path(scratch) / "run"
         settings = {
