@@ -18,7 +18,14 @@ from typing import Any, Final, Self
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from edge.hls_connection import LINGER_SECONDS, HlsConnection, Surroundings, end_with, is_hls
+from edge.admission import Taker
+from edge.hls_connection import (
+    LINGER_SECONDS,
+    HlsConnection,
+    Surroundings,
+    end_with,
+    is_hls,
+)
 from edge.http_head import HEAD_BYTES_MAX, parse
 from edge.problems import Refusal, from_status, response, wire
 from edge.timer_wheel import Timer
@@ -97,32 +104,40 @@ class Door:
             transport.write(wire(_FULL, close=True))
             transport.close()
             return False
+        try:
+            connection.account = self._around.admission.opened(connection.peer)
+        except Refusal as problem:
+            transport.write(wire(problem, close=True))
+            transport.close()
+            return False
         self.count += 1
         self._connections.add(connection)
         return True
 
-    def closed(self, connection: asyncio.Protocol) -> None:
+    def closed(self, connection: "Front | HlsConnection | HttpHandler") -> None:
         """A connection has ended."""
         self.count -= 1
-        if isinstance(connection, Front | HlsConnection):
+        self._around.admission.closed(connection.account)
+        if not isinstance(connection, HttpHandler):
             self._connections.discard(connection)
 
     def to_hls(self, connection: "Front", transport: asyncio.Transport, data: bytes) -> None:
         """Hands a connection to the HLS protocol."""
         self._connections.discard(connection)
-        protocol = HlsConnection(self._around, self)
+        protocol = HlsConnection(self._around, self, peer=connection.peer)
+        protocol.account = protocol.taker = connection.account
         self._connections.add(protocol)
         transport.set_protocol(protocol)
         protocol.take_over(transport, data)
 
     def to_http(
-        self, connection: asyncio.Protocol, transport: asyncio.Transport, data: bytes
+        self, connection: "Front | HlsConnection", transport: asyncio.Transport, data: bytes
     ) -> None:
         """Hands a connection to aiohttp."""
-        if isinstance(connection, Front | HlsConnection):
-            self._connections.discard(connection)
+        self._connections.discard(connection)
         protocol = self._make_http()
         protocol.door = self
+        protocol.account = connection.account
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(data)
@@ -131,7 +146,7 @@ class Door:
 class Front(Timer, asyncio.Protocol):
     """A connection before its first request is known."""
 
-    __slots__ = ("_around", "_data", "_door", "_ending", "_transport")
+    __slots__ = ("_around", "_data", "_door", "_ending", "_transport", "account", "peer")
 
     def __init__(self, around: Surroundings, door: Door) -> None:
         super().__init__()
@@ -140,10 +155,14 @@ class Front(Timer, asyncio.Protocol):
         self._data = b""
         self._ending = False
         self._transport: asyncio.Transport | None = None
+        self.account: Taker | None = None
+        """Who holds the connection; None: whoever it is may hold any number."""
+        self.peer = "local"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         real: Any = transport
+        self.peer = address_of(real)
         if self._door.opened(self, real):
             self._transport = real
             self._deadline_in(self._around.settings.head_seconds)
@@ -216,11 +235,12 @@ class Front(Timer, asyncio.Protocol):
 class HttpHandler(RequestHandler):
     """aiohttp's protocol, with problems for what its parser refuses, and counted by the door."""
 
-    __slots__ = ("door",)
+    __slots__ = ("account", "door")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.door: Door | None = None
+        self.account: Taker | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -244,3 +264,9 @@ class HttpHandler(RequestHandler):
         answer = response(from_status(status, detail=detail.partition("\n")[0]))
         answer.force_close()
         return answer
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """The peer's address without its port."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else "local"

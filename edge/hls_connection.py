@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from edge.admission import Admission, Taker
 from edge.hls_reply import head
 from edge.hls_server import Client, HlsServer, Request, read_target
-from edge.http_head import HEAD_BYTES_MAX, Head, parse
+from edge.http_head import HEAD_BYTES_MAX, Fields, Head, parse
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, wire
 from edge.timer_wheel import TimerWheel
@@ -36,9 +37,9 @@ class Door(Protocol):
     """What a connection needs of `edge/front.py`."""
 
     def to_http(
-        self, connection: asyncio.Protocol, transport: asyncio.Transport, data: bytes
+        self, connection: "HlsConnection", transport: asyncio.Transport, data: bytes
     ) -> None: ...
-    def closed(self, connection: asyncio.Protocol) -> None: ...
+    def closed(self, connection: "HlsConnection") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Surroundings:
     settings: HttpSettings
     wheel: TimerWheel
     loop: asyncio.AbstractEventLoop
+    admission: Admission
     date: Callable[[], bytes]
     """The present Date field's value."""
 
@@ -65,12 +67,15 @@ class HlsConnection(Client, asyncio.Protocol):
         "_full",
         "_looping",
         "_partial",
+        "_proxied",
         "_remote",
         "_transport",
         "_unsent",
+        "account",
+        "peer",
     )
 
-    def __init__(self, around: Surroundings, door: Door) -> None:
+    def __init__(self, around: Surroundings, door: Door, *, peer: str) -> None:
         super().__init__()
         self._around = around
         self._door = door
@@ -86,9 +91,12 @@ class HlsConnection(Client, asyncio.Protocol):
         """`_go_on` runs and looks at what is next by itself."""
         self._partial = False
         """Part of a head has come, and its deadline is set."""
-        self._remote = ""
         self._unsent = 0
         """Unsent bytes when they were last looked at."""
+        self.account: Taker | None = None
+        """Who holds the connection."""
+        self.peer = self._remote = peer
+        self._proxied = around.admission.is_proxy(peer)
 
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Goes on with a connection whose first bytes somebody else has read."""
@@ -102,9 +110,6 @@ class HlsConnection(Client, asyncio.Protocol):
 
     @property
     def remote(self) -> str:
-        if not self._remote and self._transport is not None:
-            peer = self._transport.get_extra_info("peername")
-            self._remote = str(peer[0]) if isinstance(peer, tuple) else "local"
         return self._remote
 
     def data_received(self, data: bytes) -> None:
@@ -249,6 +254,10 @@ class HlsConnection(Client, asyncio.Protocol):
         self._data = data[end + 4 :]
         self._busy = True
         try:
+            if self._proxied:
+                self._see_through(asked.fields)
+            if self.taker is not None:
+                self._around.admission.request(self.taker)
             request = read_target(
                 asked.target,
                 method=asked.method,
@@ -261,6 +270,14 @@ class HlsConnection(Client, asyncio.Protocol):
         else:
             self._around.server.begin(request, self)
         return True
+
+    def _see_through(self, fields: Fields) -> None:
+        """A trusted proxy's connection carries many clients' requests: this one's, now."""
+        admission = self._around.admission
+        remote = admission.address_of(self.peer, fields)
+        if remote != self._remote:
+            self.passed = None
+        self._remote, self.taker = remote, admission.find(remote)
 
     def _unfinished(self, data: bytes) -> None:
         if len(data) >= HEAD_BYTES_MAX:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from edge.access import Access, Caller, Pass, hls_token
+from edge.admission import Admission, Taker
 from edge.hls_audience import RENDITIONS, Audience
 from edge.hls_reply import PREFLIGHT
 from edge.http_head import Fields
@@ -61,7 +62,7 @@ _PREFLIGHT: Final = Reply(204, b"", b"no-store", b"", PREFLIGHT)
 class Client(Timer):
     """Who asks: one request at a time, answered by exactly one `finish` or `refuse`."""
 
-    __slots__ = ("late", "passed", "waits_for")
+    __slots__ = ("holder", "late", "passed", "taker", "waits_for")
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +70,10 @@ class Client(Timer):
         self.late: Reply | None = None
         self.passed: tuple[Fields, str, str, Pass] | None = None
         """The last decision: for these fields, stream, and key or link in the path."""
+        self.taker: Taker | None = None
+        """The address on whose account it asks; None: a free one."""
+        self.holder: Taker | None = None
+        """The key on whose account it asks, where keys have limits."""
 
     @property
     def shared(self) -> bool:
@@ -124,6 +129,7 @@ class HlsServer:
         shelf: Shelf,
         *,
         access: Access,
+        admission: Admission,
         wheel: TimerWheel,
         tasks: SupervisedGroup,
         demand: Callable[[str], None],
@@ -132,6 +138,7 @@ class HlsServer:
     ) -> None:
         self._shelf = shelf
         self._access = access
+        self._admission = admission
         self._wheel = wheel
         self._tasks = tasks
         self._demand = demand
@@ -240,7 +247,7 @@ class HlsServer:
             client.passed = None
             client.refuse(request, refusal(error))
             return
-        client.passed = (request.fields, request.stream, request.link or request.key, passed)
+        self._let_in(request, client, passed)
         self._answer(request, client)
 
     async def _ask(self, request: Request, client: Client, caller: Caller) -> None:
@@ -251,11 +258,21 @@ class HlsServer:
             if not client.gone:
                 client.refuse(request, refusal(error))
             return
-        client.passed = (request.fields, request.stream, request.link or request.key, passed)
+        self._let_in(request, client, passed)
         if not client.gone:
             self._answer(request, client)
 
+    def _let_in(self, request: Request, client: Client, passed: Pass) -> None:
+        client.passed = (request.fields, request.stream, request.link or request.key, passed)
+        client.holder = self._admission.holder(passed.grant)
+
     def _answer(self, request: Request, client: Client) -> None:
+        if client.holder is not None:
+            try:
+                self._admission.request(client.holder)
+            except Refusal as problem:
+                client.refuse(request, problem)
+                return
         now = self._loop.time()
         answer = self._shelf.answer(request.stream, path=request.path, query=request.query, now=now)
         rendition = RENDITIONS.get(request.path)
@@ -273,6 +290,10 @@ class HlsServer:
             self._park(request, client, answer)
 
     def _park(self, request: Request, client: Client, wait: Wait) -> None:
+        problem = self._admission.block(client)
+        if problem is not None:
+            client.refuse(request, problem)
+            return
         client.waits_for = request
         client.late = wait.late
         groups = self._waiting.setdefault(request.stream, {})
@@ -284,6 +305,7 @@ class HlsServer:
         if request is None:
             return
         client.waits_for = client.late = None
+        self._admission.unblock(client)
         name = (request.path, request.query)
         groups = self._waiting.get(request.stream)
         if groups is not None and name in groups:
@@ -298,6 +320,7 @@ class HlsServer:
             if client.waits_for is not request or client.gone:
                 continue
             client.waits_for = client.late = None
+            self._admission.unblock(client)
             self.answers += 1
             self.released += 1
             client.finish(request, reply)

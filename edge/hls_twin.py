@@ -14,7 +14,7 @@ from edge.hls_connection import METHODS
 from edge.hls_reply import Headers, chosen, fields
 from edge.hls_server import Client, HlsServer, Request, read_target
 from edge.problems import Refusal, from_status
-from edge.routes import FIELDS, Answer, Route
+from edge.routes import FIELDS, REMOTE, TAKER, Answer, Route
 from edge.timer_wheel import TimerWheel
 from media.hls.shelf import Reply
 
@@ -47,7 +47,8 @@ class HlsTwin:
         asked = read_target(
             request.raw_path, method=request.method, keep_alive=True, fields=request[FIELDS]
         )
-        client = _TwinClient(self._server, request.remote or "")
+        client = _TwinClient(self._server, request[REMOTE])
+        client.taker = request[TAKER]
         try:
             self._server.begin(asked, client)
             reply = await client.answered

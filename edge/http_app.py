@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from edge.front import HttpHandler
+from edge.admission import Admission
+from edge.front import HttpHandler, address_of
 from edge.http_head import fields_of, refuse_ambiguous
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
-from edge.routes import FIELDS, Handler, Routed
+from edge.routes import FIELDS, REMOTE, TAKER, Handler, Routed
 from ops import metrics, tracing
 from ops.errors import NexusError
 
@@ -42,9 +43,15 @@ _requests = metrics.counter(
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 
 
-def make_app(settings: HttpSettings, parts: Sequence[Routed]) -> web.Application:
+ADMISSION: Final = web.AppKey("nexus.admission", Admission)
+
+
+def make_app(
+    settings: HttpSettings, parts: Sequence[Routed], admission: Admission
+) -> web.Application:
     """The application of these route tables. Nobody has started it yet."""
     app = web.Application(middlewares=[_guard], client_max_size=settings.sdp_bytes_max + 1)
+    app[ADMISSION] = admission
     for part in parts:
         declared = {(route.method, route.path) for route in part.routes}
         for route in part.routes:
@@ -115,6 +122,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise Refusal(400, "the request target is not a path", code="http.malformed")
         refuse_ambiguous(request.raw_path)
         request[FIELDS] = fields_of(request.headers.items())
+        _account(request)
         return await handler(request)
     except NexusError as error:
         return response(refusal(error))
@@ -122,6 +130,15 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         return _problem(error)
+
+
+def _account(request: web.Request) -> None:
+    """Says who asks, and counts it. Raises: Refusal (429)."""
+    admission, transport = request.app[ADMISSION], request.transport
+    peer = address_of(transport) if transport is not None else "local"
+    request[REMOTE] = admission.address_of(peer, request[FIELDS])
+    request[TAKER] = admission.find(request[REMOTE])
+    admission.request(request[TAKER])
 
 
 def _problem(error: web.HTTPException) -> web.Response:

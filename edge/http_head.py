@@ -66,6 +66,8 @@ class Fields:
     user_agent: str = ""
     connection: frozenset[str] = frozenset()
     forwarded: bool = False
+    forwarded_for: str = ""
+    """X-Forwarded-For as it came: believed from trusted proxies alone (`edge/admission.py`)."""
     body: bool = False
     """Whether a body follows the head."""
 
@@ -144,6 +146,7 @@ def fields_of(pairs: Iterable[tuple[str, str]]) -> Fields:
             option.strip().lower() for option in found.get("connection", "").split(",")
         ),
         forwarded=forwarded,
+        forwarded_for=found.get("x-forwarded-for", ""),
         body=_has_body(found),
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from edge.limit_settings import check_networks
 from ops.settings import setting
 
 
@@ -69,6 +70,11 @@ class HttpSettings:
     events_heartbeat_seconds: float = setting(
         15.0, "Seconds between signs of life on /api/events.", min=1, max=300
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Networks of proxies whose X-Forwarded-For is believed, such as 192.0.2.0/28; they"
+        " themselves are free of limits by address.",
+    )
     metrics_public: bool = setting(
         default=False,
         help="Whether /metrics is shown without a key that may control.",
@@ -83,6 +89,7 @@ class HttpSettings:
             raise ValueError("listen: at least one address is needed")
         for address in self.listen:
             split_address(address)
+        check_networks("trusted_proxies", self.trusted_proxies)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "stream.unknown": 404,
     "stream.name": 400,
     "session.unknown": 404,
+    "limits.sessions": 429,
     "media.overloaded": 503,
     "media.restarting": 503,
     "media.silent": 504,

@@ -12,12 +12,18 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from edge.access import Access, Action, Caller, Pass, bearer
+from edge.admission import Admission, Taker
 from edge.http_head import Fields
 from edge.problems import Refusal
+from media.messages import Grant
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 FIELDS: Final = web.RequestKey("nexus.fields", Fields)
+REMOTE: Final = web.RequestKey("nexus.remote", str)
+"""The client's address: the peer's, or what a trusted proxy says."""
+TAKER: Final = web.RequestKey[Taker | None]("nexus.taker", Taker)
+"""On whose account the request goes; None: a free address's."""
 STREAM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
@@ -64,24 +70,36 @@ class Routed(Protocol):
 
 
 class Gate:
-    """Access as handlers ask for it."""
+    """Access and limits as handlers ask for them."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, admission: Admission) -> None:
         self._access = access
+        self._admission = admission
 
     async def admit(
         self, request: web.Request, action: Action, *, stream: str, protocol: Any = "api"
     ) -> Pass:
-        """Who asks, if that is allowed. Raises: Rejected, Unavailable (`auth.…`)."""
+        """Who asks, if that is allowed. Raises: Rejected, Unavailable (`auth.…`, `limits.…`)."""
         fields = request[FIELDS]
         caller = Caller(
             fields,
             protocol,
             token=bearer(fields.authorization),
             query=request.query_string,
-            remote=request.remote or "",
+            remote=request[REMOTE],
         )
-        return await self._access.ask(caller, action, stream)
+        passed = await self._access.ask(caller, action, stream)
+        self._admission.request(self._admission.holder(passed.grant))
+        return passed
+
+    def try_join(self, request: web.Request) -> None:
+        """Before an offer's key is looked at. Raises: Refusal (429)."""
+        self._admission.try_join(request[TAKER])
+
+    def join(self, request: web.Request, passed: Pass) -> Grant:
+        """Before media gets an offer: the grant for it. Raises: Refusal (429, 503)."""
+        self._admission.join(passed.grant)
+        return self._admission.sessions_limited(passed.grant, request[TAKER], request[REMOTE])
 
 
 def stream_of(request: web.Request) -> str:

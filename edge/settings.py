@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from edge.access import AuthSettings
 from edge.demo.settings import DemoSettings
 from edge.http_settings import HttpSettings
+from edge.limit_settings import LimitSettings
 from edge.tls import TlsSettings
 from media.hls.writer import HlsSettings
 from media.webrtc_settings import WebrtcSettings
@@ -22,6 +23,7 @@ class Settings:
 
     node: NodeSettings = field(default_factory=NodeSettings)
     edge: HttpSettings = field(default_factory=HttpSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)

@@ -65,12 +65,14 @@ class Signalling:
         """POST of an offer: 201 with the answer and the session's URL."""
         stream = stream_of(request)
         kind = self._kind
+        self._gate.try_join(request)
         passed = await self._gate.admit(request, kind.action, stream=stream, protocol=kind.name)
         offer = await self._body(request, SDP)
+        grant = self._gate.join(request, passed)
         if kind is WHIP:
-            answered = await self._link.publish(stream, offer=offer, grant=passed.grant)
+            answered = await self._link.publish(stream, offer=offer, grant=grant)
         else:
-            answered = await self._link.play(stream, offer=offer, grant=passed.grant)
+            answered = await self._link.play(stream, offer=offer, grant=grant)
         return self._created(stream, answered)
 
     async def look(self, request: web.Request) -> web.Response:
@@ -217,6 +219,7 @@ def _endpoint_routes(kind: Kind) -> tuple[Route, ...]:
         409: taken,
         413: Answer("The offer is too long."),
         415: Answer("The body is not application/sdp."),
+        429: Answer("Too much from one address or key.", headers=("Retry-After",)),
         503: Answer("No room, or media is restarting.", headers=("Retry-After",)),
     }
     discovery = (

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from types import TracebackType
 from typing import Final, Self
 
-from edge.access import Access
+from edge.admission import Admission, GuardedAccess
 from edge.control import Control, Events
 from edge.front import Door
 from edge.hls_audience import Audience
@@ -114,12 +114,19 @@ class Worker:
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         self.tasks = await stack.enter_async_context(SupervisedGroup("edge"))
-        access = Access(
+        admission = Admission(
+            settings.limits,
+            trusted_proxies=settings.edge.trusted_proxies,
+            workers=settings.edge.workers or 1,
+            clock=loop.time,
+        )
+        access = GuardedAccess(
             settings.auth,
             listens=(*settings.edge.listen, *settings.tls.listen),
             clock=self._clock.unix,
             hook=await self._hook(stack),
         )
+        access.watch(admission)
         self.wheel = TimerWheel(loop)
         self.wheel.start()
         stack.callback(self.wheel.stop)
@@ -133,6 +140,7 @@ class Worker:
         self.hls = HlsServer(
             shelf,
             access=access,
+            admission=admission,
             wheel=self.wheel,
             tasks=self.tasks,
             demand=self.link.demand,
@@ -142,13 +150,15 @@ class Worker:
             ),
             loop=loop,
         )
-        gate = Gate(access)
+        gate = Gate(access, admission)
+        self.admission = admission
         self.events = Events(link=self.link, gate=gate, settings=settings.edge)
         await stack.enter_async_context(self.link)
-        http = HttpSide(make_app(settings.edge, self._parts(gate, access)), settings.edge)
+        app = make_app(settings.edge, self._parts(gate, access), admission)
+        http = HttpSide(app, settings.edge)
         await http.start()
         stack.push_async_callback(http.stop)
-        around = Surroundings(self.hls, settings.edge, self.wheel, loop, self._date_now)
+        around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, self._date_now)
         self.door = await stack.enter_async_context(Door(around, http.protocol))
         stack.callback(self.events.stop)
         self.certificates = self._certificates(stack)
@@ -234,6 +244,7 @@ class Worker:
         _connections.set(self.door.count)
         _hls_waiting.set(self.hls.waiting)
         _link_pending.set(self.link.pending)
+        self.admission.count()
         totals = {
             _refused: self.door.refused,
             _hls_answers: self.hls.answers,

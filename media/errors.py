@@ -2,8 +2,8 @@
 
     Rejected                    Unavailable
     ├── BadOffer     400        ├── NotLive          409, Retry-After
-    ├── NoCommonCodec 406       └── Overloaded       503, Retry-After
-    ├── AlreadyPublished 409
+    ├── NoCommonCodec 406       ├── Overloaded       503, Retry-After
+    ├── AlreadyPublished 409    └── TooManySessions  429, Retry-After
     ├── BadName      400
     ├── UnknownStream 404
     └── UnknownSession 404
@@ -17,6 +17,7 @@ from ops.errors import Rejected, Unavailable
 
 NOT_LIVE_RETRY_SECONDS: Final = 2
 OVERLOAD_RETRY_SECONDS: Final = 2
+SESSIONS_RETRY_SECONDS: Final = 10
 
 
 class BadOffer(Rejected):
@@ -53,6 +54,15 @@ class UnknownSession(Rejected):
     """There is no such session, or it has ended."""
 
     code = "session.unknown"
+
+
+class TooManySessions(Unavailable):
+    """One address or key holds as many sessions as it may."""
+
+    code = "limits.sessions"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_seconds=SESSIONS_RETRY_SECONDS)
 
 
 class NotLive(Unavailable):

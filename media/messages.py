@@ -23,6 +23,12 @@ class Grant(msgspec.Struct, frozen=True):
     actions: tuple[Literal["publish", "read", "control"], ...]
     expires_unix: float = 0.0
     """0: does not expire."""
+    address: str = ""
+    """The client's address (or its IPv6 /64), where the sessions of one are limited."""
+    address_sessions_max: int = 0
+    """Sessions that this address may hold; 0: any number."""
+    subject_sessions_max: int = 0
+    """Sessions that this subject may hold; 0: any number."""
 
 
 # -- either way ---------------------------------------------------------------------------

@@ -116,6 +116,15 @@ class Streams:
         """A new publisher. Raises Rejected or Unavailable of `media.errors`."""
         if not STREAM_NAME.fullmatch(name):
             raise errors.BadName(f"a stream cannot have this name: {name[:80]!r}")
+        self._sessions.hold(grant)
+        try:
+            answer = await self._publish(name, offer=offer)
+        except BaseException:
+            self._sessions.let_go(grant)
+            raise
+        return self._register(name, answer, grant, publishes=True), answer
+
+    async def _publish(self, name: str, *, offer: str) -> Answer:
         stream = self._streams.get(name)
         if stream is None:
             if len(self._streams) >= self._webrtc.streams_max:
@@ -126,19 +135,23 @@ class Streams:
         stream.joining += 1
         self._plane.tap(name, on=True)
         try:
-            answer = await self._plane.publish(name, offer=offer)
+            return await self._plane.publish(name, offer=offer)
         except BaseException:
             stream.joining -= 1
             self._abandon(stream)
             raise
-        return self._register(name, answer, grant, publishes=True), answer
 
     async def play(self, name: str, *, offer: str, grant: Grant) -> tuple[Session, Answer]:
         """A new viewer. Raises Rejected or Unavailable of `media.errors`."""
         stream = self._streams.get(name)
         if stream is None or stream.state is not State.LIVE:
             raise errors.NotLive(f"nobody publishes {name} now")
-        answer = await self._plane.play(name, offer=offer)
+        self._sessions.hold(grant)
+        try:
+            answer = await self._plane.play(name, offer=offer)
+        except BaseException:
+            self._sessions.let_go(grant)
+            raise
         return self._register(name, answer, grant, publishes=False), answer
 
     def close(self, id: str, *, stream: str = "", reason: str = KICKED) -> None:

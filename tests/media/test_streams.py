@@ -364,3 +364,34 @@ def test_a_turn_that_the_table_lacks_names_state_and_turn() -> None:
     with pytest.raises(AssertionError, match="lingered while new"):
         stream.end(0)
     assert set(TURNS) == set(State)
+
+
+async def test_sessions_of_one_address_and_of_one_key_are_limited(house: House) -> None:
+    await house.on_air()
+    near = Grant("studio", ("read",), 0.0, "192.0.2.1", 2, 3)
+    far = Grant("studio", ("read",), 0.0, "192.0.2.2", 2, 3)
+    stranger = Grant("other", ("read",), 0.0, "192.0.2.2", 2, 3)
+
+    async def play(grant: Grant, offer: str = "offer") -> Session:
+        return (await house.streams.play("s", offer=offer, grant=grant))[0]
+
+    first = await play(near)
+    with pytest.raises(errors.BadOffer):
+        await play(near, "malformed")
+    second = await play(near)
+    with pytest.raises(errors.TooManySessions, match="one address may hold 2"):
+        await play(near)
+    with pytest.raises(errors.TooManySessions):
+        await house.streams.publish("other", offer="offer", grant=near)
+    assert len(house.streams) == 1
+    await play(far)
+    with pytest.raises(errors.TooManySessions, match="one key may hold 3"):
+        await play(far)
+    await play(stranger)
+    for session in (first, second):
+        house.streams.close(session.id)
+        house.plane.drain()
+    await play(near)
+    await play(near, "offer")
+    with pytest.raises(errors.TooManySessions):
+        await play(near)
