@@ -80,6 +80,7 @@ async def run_node(settings: Settings, on_ready: Callable[[Settings], None]) -> 
                 settings=to_plain(bound.settings),
                 facts=_facts(bound),
                 stop_seconds=settings.node.stop_seconds,
+                hang_seconds=settings.node.hang_seconds,
                 on_ready=lambda: on_ready(bound.settings),
             )
             return await supervisor.run()

@@ -76,6 +76,7 @@ def serve(role: str, settings: Settings, given: Inherited) -> int:
 
     def begin() -> Work:
         given.watch_life()
+        given.beat(settings.node.hang_seconds)
         work = entry(role, settings, given)
         gc.collect()
         gc.freeze()

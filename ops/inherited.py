@@ -19,6 +19,9 @@ from typing import Any, Final
 
 VARIABLE: Final = "NEXUS_FDS"
 READY: Final = b"ready\n"
+BEAT: Final = b"."
+BEATS_IN_A_HANG: Final = 8
+"""How often a child shows that it lives in the time after which it is taken to hang."""
 EXIT_ORPHANED: Final = 70
 """A child's exit code when its supervisor was gone before it began."""
 SETTINGS_BYTES_MAX: Final = 1_048_576
@@ -43,21 +46,39 @@ class Inherited:
     life: int = -1
     """Reads end of file when the supervisor is gone."""
     status: int = -1
-    """Takes the one line that says this role is ready."""
+    """Takes the line that says this role is ready, and from then on its beats."""
+
+    _said_ready: bool = False
 
     def ready(self) -> None:
         """Tells the supervisor that this role does its work. More calls do nothing."""
-        if self.status < 0:
-            return
-        with contextlib.suppress(OSError):
-            os.write(self.status, READY)
-        os.close(self.status)
-        self.status = -1
+        if self.status >= 0 and not self._said_ready:
+            self._said_ready = True
+            self._say(READY)
 
     def watch_life(self) -> None:
         """Ends this process at once when the supervisor is gone. Needs a running event loop."""
         if self.life >= 0:
             asyncio.get_running_loop().add_reader(self.life, os._exit, EXIT_ORPHANED)
+
+    def beat(self, hang_seconds: float) -> None:
+        """Shows the supervisor from now on that the event loop turns. Needs a running one.
+
+        hang_seconds: when it takes a silent child to hang; 0: never, and nothing is done.
+        """
+        if self.status >= 0 and hang_seconds > 0:
+            os.set_blocking(self.status, False)
+            self._beat_on(asyncio.get_running_loop(), hang_seconds / BEATS_IN_A_HANG)
+
+    def _beat_on(self, loop: asyncio.AbstractEventLoop, pause_seconds: float) -> None:
+        if self.status >= 0:
+            self._say(BEAT)
+            loop.call_later(pause_seconds, self._beat_on, loop, pause_seconds)
+
+    def _say(self, what: bytes) -> None:
+        """A supervisor that is gone, or does not read for long, is told nothing."""
+        with contextlib.suppress(OSError):
+            os.write(self.status, what)
 
     def close(self) -> None:
         """Closes every socket and pipe that is still open."""

@@ -26,6 +26,12 @@ class NodeSettings:
     stop_seconds: float = setting(
         5.0, "How long a child may take to stop, in seconds, before it is killed.", min=0.1, max=60
     )
+    hang_seconds: float = setting(
+        10.0,
+        "Seconds of silence after which a child is taken to hang: killed, started again. 0: never.",
+        min=0,
+        max=600,
+    )
     adopt_seconds: float = setting(
         60.0,
         "Age in seconds up to which HLS files of a node that died are taken over.",

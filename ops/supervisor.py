@@ -10,6 +10,10 @@ child takes over.
         └──▶ hopeless: exits with EXIT_SETTINGS, or dies FIRST_STARTS_MAX times before the node was
              ever ready: the whole node stops with that child's code
 
+A child that lives and hangs is as bad as a dead one: each beats on its status pipe as long as its
+event loop turns, and one that has been silent for `hang_seconds` is killed and started again like
+any other. Silence counts only while the supervisor itself was awake to hear.
+
 Children die with it however it ends: by SIGTERM when it stops, by the kernel's parent-death signal
 and by the closing life pipe when it is killed. It speaks no protocol and knows no role: what to
 start, with which sockets, comes in as `Child`.
@@ -37,13 +41,16 @@ EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 FIRST_STARTS_MAX: Final = 5
 """Deaths of one child before the node was ready, after which the node gives up."""
-STATUS_BYTES_MAX: Final = 64
+STATUS_BYTES_MAX: Final = 4_096
+START_SECONDS: Final = 60.0
+"""How long a child may take until its first beat, where hanging is looked for."""
 MEASURE_SECONDS: Final = 5.0
 """How often the children's cost is read."""
 PATIENCE_SECONDS: Final = 10.0
 """How long the node's "ready" waits for children that are not essential."""
 
 _RESTARTS = counter("nexus_child_restarts", "Children started again after they died.", ("child",))
+_HANGS = counter("nexus_child_hangs", "Children killed because they hung.", ("child",))
 _RUNNING = gauge("nexus_children_running", "Children that run and are ready.")
 _CPU = gauge("nexus_child_cpu_seconds", "CPU time of the living process.", ("child",))
 _RESIDENT = gauge("nexus_child_resident_bytes", "Memory it holds.", ("child",))
@@ -80,6 +87,9 @@ class _Running:
     ready: bool = False
     was_ready: bool = False
     failures: int = 0
+    silent_since: float = 0.0
+    """When it last beat, or was started; by the supervisor's clock."""
+    beats: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -98,17 +108,20 @@ class Supervisor:
         settings: Mapping[str, Any],
         facts: Mapping[str, Any],
         stop_seconds: float = 5.0,
+        hang_seconds: float = 0.0,
         on_ready: Callable[[], None] | None = None,
         clock: Clock = SYSTEM,
         restart: Restart | None = None,
     ) -> None:
-        """facts: what `supervisor.json` says beside pids. on_ready: called once, when all are
+        """facts: what `supervisor.json` says beside pids. hang_seconds: after which a silent child
+        is killed; 0: never. on_ready: called once, when all are
         ready, or when the essential ones are and the others have been waited for."""
         self._states = [_Running(child) for child in children]
         self._run_dir = run_dir
         self._facts = dict(facts)
         self._settings = settings
         self._stop_seconds = stop_seconds
+        self._hang_seconds = hang_seconds
         self._on_ready = on_ready
         self._clock = clock
         self._restart = restart or Restart()
@@ -135,6 +148,8 @@ class Supervisor:
                 for state in self._states:
                     group.start(state.child.name, self._keep(state))
                 group.start("measure", self._measure())
+                if self._hang_seconds:
+                    group.start("listen", self._listen())
                 await self._stop.wait()
                 await self._stop_all()
                 # Nothing may be left, whatever happened above.
@@ -206,6 +221,7 @@ class Supervisor:
         finally:
             os.close(status_write)
         state.process = process
+        state.silent_since, state.beats = self._clock.monotonic(), False
         state.ended.clear()
         loop = asyncio.get_running_loop()
         handle = os.pidfd_open(process.pid)
@@ -251,12 +267,17 @@ class Supervisor:
         )
 
     def _on_status(self, state: _Running, descriptor: int) -> None:
-        """A line from the child, or the end of its pipe."""
-        data = b""
-        with contextlib.suppress(BlockingIOError):
+        """A beat or the line from the child, or the end of its pipe."""
+        try:
             data = os.read(descriptor, STATUS_BYTES_MAX)
-        asyncio.get_running_loop().remove_reader(descriptor)
-        if data != inherited.READY or state.process is None:
+        except BlockingIOError:
+            return
+        if not data or state.process is None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            return
+        state.silent_since = self._clock.monotonic()
+        state.beats = state.beats or inherited.BEAT in data
+        if state.ready or inherited.READY not in data:
             return
         state.ready = state.was_ready = True
         _log.info("child is ready", child=state.child.name, pid=state.process.pid)
@@ -290,6 +311,32 @@ class Supervisor:
                     _RESIDENT.set(found.resident_bytes, labels=(name,))
                     _FILES.set(found.files, labels=(name,))
             await asyncio.sleep(MEASURE_SECONDS)
+
+    async def _listen(self) -> None:
+        """Kills whoever is silent for too long."""
+        pause = self._hang_seconds / inherited.BEATS_IN_A_HANG
+        looked = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(pause)
+            now = self._clock.monotonic()
+            overslept = now - looked > 2 * pause
+            looked = now
+            for state in self._states:
+                if overslept:
+                    # What they said meanwhile still lies in the pipes.
+                    state.silent_since = now
+                self._kill_if_silent(state, now - state.silent_since)
+
+    def _kill_if_silent(self, state: _Running, seconds: float) -> None:
+        allowed = self._hang_seconds
+        if not state.beats:
+            allowed = max(allowed, START_SECONDS)
+        if state.process is None or self._stop.is_set() or seconds <= allowed:
+            return
+        _HANGS.inc(labels=(state.child.name,))
+        _log.error("child hangs: killed", child=state.child.name, silent_seconds=round(seconds, 1))
+        state.silent_since = self._clock.monotonic()
+        _kill(state.process, signal.SIGKILL)
 
     def _count(self) -> None:
         _RUNNING.set(sum(state.ready for state in self._states))

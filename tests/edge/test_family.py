@@ -312,3 +312,33 @@ def test_counters_go_on_after_a_death(start: Callable[..., Node]) -> None:
     assert figures(node)["dummy_served_total"] == 15
     assert figures(node)['nexus_child_restarts_total{child="edge-0"}'] == 1
     assert figures(node)['nexus_child_resident_bytes{child="media-0"}'] > 1_000_000
+
+
+@pytest.mark.parametrize("name", ["media-0", "edge-0"])
+def test_a_child_that_hangs_is_killed_and_started_again(
+    start: Callable[..., Node], name: str
+) -> None:
+    node = start(THREE, hang_seconds=1.0)
+    before = node.pids()
+    os.kill(before[name], signal.SIGSTOP)
+    wait_until(lambda: node.pids().get(name, before[name]) != before[name], "it is a new one", 10)
+    assert {key: pid for key, pid in node.pids().items() if key != name} == {
+        key: pid for key, pid in before.items() if key != name
+    }, "the others did not notice"
+    wait_until(lambda: figures(node).get("nexus_children_running") == 3, "and it is ready")
+    assert figures(node)[f'nexus_child_hangs_total{{child="{name}"}}'] == 1
+    assert not alive(before[name])
+
+
+def test_a_supervisor_that_was_asleep_blames_nobody(start: Callable[..., Node]) -> None:
+    node = start(THREE, hang_seconds=0.5)
+    before = node.pids()
+    os.kill(node.pid, signal.SIGSTOP)
+    waited = time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > waited, "three times as long as a hang")
+    os.kill(node.pid, signal.SIGCONT)
+    wait_until(lambda: node.ask() in before.values(), "it goes on")
+    waited = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > waited, "it has looked again")
+    assert node.pids() == before
+    assert "child hangs" not in node.log.read_text()

@@ -2,8 +2,9 @@
 JSON`.
 
 JSON: {"run_dir": path, "http": "127.0.0.1:0", "udp": 0, "children": [[name, kind, essential], …],
-"stop_seconds": 5}. Children named edge-N get a listening socket and one end of a link, media-0 the
-UDP socket and the other ends. Prints one line of JSON with the real ports when ready.
+"stop_seconds": 5, "hang_seconds": 0}. Children named edge-N get a listening socket and one end of a
+link, media-0 the UDP socket and the other ends. Prints one line of JSON with the real ports when
+ready.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from ops.supervisor import Child, Supervisor
 async def _run(plan: dict[str, object]) -> int:
     log.configure(log.LogSettings(format="json"), role="supervisor")
     rows = list(plan["children"])
+    hang_seconds = float(str(plan.get("hang_seconds", 0)))
     edges = [name for name, *_ in rows if name.startswith("edge")]
     with RunDir(Path(str(plan["run_dir"]))) as directory:
         http, shown = listeners.tcp_slots([str(plan["http"])], slots=len(edges), backlog=128)
@@ -52,9 +54,10 @@ async def _run(plan: dict[str, object]) -> int:
         supervisor = Supervisor(
             children,
             run_dir=directory,
-            settings={"metrics": str(directory.path / "metrics")},
+            settings={"metrics": str(directory.path / "metrics"), "hang_seconds": hang_seconds},
             facts={"http": shown},
             stop_seconds=float(str(plan.get("stop_seconds", 5))),
+            hang_seconds=hang_seconds,
             on_ready=ready,
         )
         return await supervisor.run()

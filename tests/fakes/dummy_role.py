@@ -49,8 +49,9 @@ async def _pong(link: socket.socket) -> None:
         await loop.sock_sendall(link, data + b":" + str(os.getpid()).encode())
 
 
-async def _serve(given: Inherited) -> None:
+async def _serve(given: Inherited, hang_seconds: float) -> None:
     given.watch_life()
+    given.beat(hang_seconds)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _RELOADED.inc)
     async with asyncio.TaskGroup() as group:
         for sock in given.http:
@@ -75,7 +76,7 @@ def _run(kind: str, handed: Handed) -> int:
     metrics_dir = str(handed.settings.get("metrics", ""))
     if metrics_dir:
         metrics.start(Path(metrics_dir), f"{kind}-{given.slot}")
-    asyncio.run(_serve(given))
+    asyncio.run(_serve(given, float(handed.settings.get("hang_seconds", 0))))
     return 0
 
 
