@@ -17,6 +17,7 @@ from email.utils import formatdate
 from types import TracebackType
 from typing import Final, Self
 
+from edge.access import Access
 from edge.admission import Admission, GuardedAccess
 from edge.control import Control, Events
 from edge.front import Door
