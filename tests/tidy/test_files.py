@@ -15,6 +15,7 @@ TEST_FOLDERS = {
     "edge",
     "end_to_end",
     "fakes",
+    "hostile",
     "image",
     "media",
     "ops",
