@@ -1,42 +1,28 @@
-"""What the kernel knows of a process: CPU time, memory, children and cores, from /proc."""
+"""What the kernel knows of processes: CPU time, memory, children and cores, from /proc."""
 
-import json
+import contextlib
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of all its threads. One that ends between two calls takes its time with it."""
-    total_ns = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total_ns += int((task / "schedstat").read_text().split()[0])
-        except OSError:
-            continue
-    return total_ns / 1e9
+def cpu_seconds(*pids: int) -> float:
+    """CPU time of all threads of the processes, user and system, to the nanosecond. A thread or a
+    process that ends between two calls takes its time with it."""
+    return sum(_thread_ns(task) for pid in pids for task in _entries(f"/proc/{pid}/task")) / 1e9
 
 
-def rss_kib(pid: int) -> int:
-    """Resident memory in KiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise ValueError(f"process {pid} has no memory: it has ended")
+def rss_kib(*pids: int) -> int:
+    """Resident memory in KiB. Raises LookupError when one of them has ended."""
+    return sum(_resident(pid) for pid in pids)
 
 
-def find_media(url: str, run_dir: Path | None = None) -> int:
-    """The media process of the node that serves `url` on this machine.
-
-    Raises LookupError when the node's run directory is elsewhere: give it, or the pid.
-    """
-    port = urlsplit(url).port or 80
-    directory = run_dir or Path(f"/dev/shm/nexus-{os.getuid()}-{port}")
-    try:
-        children = json.loads((directory / "supervisor.json").read_text())["children"]
-        return int(next(pid for name, pid in children.items() if name.startswith("media")))
-    except (OSError, ValueError, KeyError, StopIteration) as error:
-        raise LookupError(f"no media process found by {directory}: give --media-pid") from error
+def family(pid: int) -> list[int]:
+    """The process and all its descendants, itself first."""
+    found = [pid]
+    for known in found:
+        with contextlib.suppress(OSError):
+            found += children(known)
+    return found
 
 
 def children(pid: int) -> list[int]:
@@ -51,3 +37,27 @@ def pin(pid: int, core: int) -> None:
     """Keeps all threads of a process on one core, and what they start."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
+
+
+def _entries(folder: str) -> list[Path]:
+    try:
+        return [Path(folder, name) for name in os.listdir(folder)]  # noqa: PTH208 - names alone
+    except OSError:
+        return []
+
+
+def _thread_ns(task: Path) -> int:
+    try:
+        return int((task / "schedstat").read_text().split()[0])
+    except OSError:
+        return 0
+
+
+def _resident(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    except OSError as fault:
+        raise LookupError(f"process {pid} has ended") from fault
+    raise LookupError(f"process {pid} has ended")

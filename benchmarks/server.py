@@ -8,9 +8,10 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -30,28 +31,33 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 def children(run_dir: Path) -> dict[str, int]:
     """Name and pid of a node's children, from its run directory. Raises LookupError."""
     try:
-        known = json.loads((run_dir / "supervisor.json").read_text())["children"]
-        return {str(name): int(pid) for name, pid in known.items()}
-    except (OSError, ValueError, KeyError) as fault:
+        return {str(name): int(pid) for name, pid in _facts(run_dir)["children"].items()}
+    except (KeyError, ValueError, AttributeError) as fault:
         raise LookupError(f"no node found by {run_dir}") from fault
 
 
+def supervisor(run_dir: Path) -> int:
+    """The pid of a node's supervisor. Raises LookupError."""
+    try:
+        return int(_facts(run_dir)["pid"])
+    except (KeyError, ValueError, TypeError) as fault:
+        raise LookupError(f"no node found by {run_dir}") from fault
+
+
+def _facts(run_dir: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((run_dir / "supervisor.json").read_text())
+    except (OSError, ValueError) as fault:
+        raise LookupError(f"no node found by {run_dir}") from fault
+    return facts if isinstance(facts, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A running node: its address, and where its processes are found."""
 
-    def __init__(self, url: str, run_dir: Path, pid: int) -> None:
-        self.url = url
-        self.run_dir = run_dir
-        self.pid = pid
-        """The supervisor's."""
-
-    @property
-    def media_pid(self) -> int:
-        """Raises LookupError when there is no media process."""
-        for name, pid in children(self.run_dir).items():
-            if name.startswith("media"):
-                return pid
-        raise LookupError("the node has no media process")
+    url: str
+    run_dir: Path
 
 
 @contextlib.asynccontextmanager
@@ -77,28 +83,38 @@ async def started(
         words = [f"--{name}={value}" for name, value in settings.items()]
         command = [*wrapper, sys.executable, "-m", "edge.main", "up", "--no-demo", *words]
         log = Path(scratch) / "log"
-        async with _process(command, log) as process:
+        async with process_of(command, log) as process:
             url = f"http://{settings['edge.listen']}"
-            await ready(f"{url}/readyz", process, log)
-            yield Node(url, run_dir, process.pid)
+            await until(lambda: answers_ok(f"{url}/readyz"), process, log)
+            yield Node(url, run_dir)
 
 
-async def ready(address: str, process: asyncio.subprocess.Process, log: Path) -> None:
-    """Until the address answers 200. Raises LookupError with the end of the log."""
-
-    def answers() -> bool:
-        try:
-            with urlopen(address, timeout=1.0) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
-
+async def until(check: Callable[[], bool], process: asyncio.subprocess.Process, log: Path) -> None:
+    """Until the check, made in a thread, is true. Raises LookupError with the end of the log."""
     deadline = asyncio.get_running_loop().time() + START_SECONDS
-    while not await asyncio.to_thread(answers):
+    while not await asyncio.to_thread(check):
         over = asyncio.get_running_loop().time() > deadline
         if over or process.returncode is not None:
             raise LookupError(f"{'not ready in time' if over else 'it ended'}:\n{_end(log)}")
         await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def answers_ok(address: str) -> bool:
+    """Whether an HTTP address answers 200 now."""
+    try:
+        with urlopen(address, timeout=1.0) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes TCP connections on a port of 127.0.0.1 now."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end(log: Path) -> str:
@@ -106,7 +122,8 @@ def _end(log: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _process(command: list[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process_of(command: list[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process whose output goes to `log`, with no NEXUS_ settings of ours; leaving stops it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(

@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
 import av
 import pytest
 
-from benchmarks.process import cpu_seconds, find_media, rss_kib
+from benchmarks.clip import quiet_clip
+from benchmarks.generator_process import percentile_ms
+from benchmarks.process import cpu_seconds, family, rss_kib
+from benchmarks.target import running
 from tests.fakes.clip import large_clip, small_clip
 from tests.fakes.strip import read_strip
 
@@ -36,6 +41,15 @@ def test_the_small_clip_decodes_to_numbered_pictures() -> None:
     assert numbers == list(range(120))
 
 
+def test_the_quiet_clip_is_a_key_picture_and_a_sound_a_second() -> None:
+    clip = quiet_clip()
+    assert [(video, at) for video, at, _, _ in clip.units] == [
+        (video, second * 1000) for second in range(4) for video in (True, False)
+    ]
+    assert all(key for _, _, key, _ in clip.units)
+    assert sum(len(data) for *_, data in clip.units) < 60_000
+
+
 def test_cpu_time_and_memory_of_a_process_are_found() -> None:
     before = cpu_seconds(os.getpid())
     own = time.process_time()
@@ -45,9 +59,33 @@ def test_cpu_time_and_memory_of_a_process_are_found() -> None:
     assert rss_kib(os.getpid()) > 10_000
 
 
-def test_the_media_process_is_found_by_its_node(tmp_path: Path) -> None:
-    facts = {"children": {"edge-0": 5, "media-0": 7}}
+def test_a_family_is_the_process_and_its_descendants() -> None:
+    shell = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        grandchild = int(process.stdout.readline())
+        try:
+            assert family(process.pid) == [process.pid, grandchild]
+            assert set(family(os.getpid())) >= {os.getpid(), process.pid, grandchild}
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
+    with pytest.raises(LookupError, match="has ended"):
+        rss_kib(grandchild)
+
+
+def test_a_node_is_found_by_its_run_directory(tmp_path: Path) -> None:
+    facts = {"pid": os.getpid(), "children": {"edge-0": 5, "media-0": 7}}
     (tmp_path / "supervisor.json").write_text(json.dumps(facts))
-    assert find_media("http://127.0.0.1:8080", tmp_path) == 7
-    with pytest.raises(LookupError, match="give --media-pid"):
-        find_media("http://127.0.0.1:8080", tmp_path / "nowhere")
+    node = running("http://127.0.0.1:8080/", key="k", run_dir=tmp_path)
+    assert node.media_pids() == [7]
+    assert os.getpid() in node.pids()
+    assert node.play("s", 1).url == "http://127.0.0.1:8080/whep/s"
+    assert node.publish("s").headers == {"Authorization": "Bearer k"}
+    with pytest.raises(LookupError, match="give --run-dir"):
+        running("http://127.0.0.1:1", run_dir=tmp_path / "nowhere")
+
+
+def test_latency_percentiles_come_from_the_histogram() -> None:
+    counts = [(1_000, 50), (2_000, 49), (30_000, 1)]
+    assert [percentile_ms(counts, share) for share in (0.5, 0.99, 1.0)] == [1.0, 2.0, 30.0]
+    assert percentile_ms([], 0.5) is None

@@ -77,4 +77,4 @@ def test_wrong_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["webrtc", "--webrtc.workers"]) == command.EXIT_ARGUMENTS
     assert "a value is missing" in capsys.readouterr().err
     assert command.run(["webrtc", "--url", "http://127.0.0.1:1", "--no-record"]) == 1
-    assert "no media process found" in capsys.readouterr().err
+    assert "no node found that serves" in capsys.readouterr().err

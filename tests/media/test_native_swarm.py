@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from media._native import Sfu, Swarm
+from media._native import Sfu, Swarm, send_floor
 
 PATIENCE_SECONDS = 10.0
 SPS = bytes([0x67, 0x42, 0xE0, 0x1F, 1, 2])
@@ -155,6 +155,45 @@ def test_a_closed_viewer_is_gone_from_the_plane_at_once() -> None:
         eventually(lambda: of(swarm, viewer)["frames"] > 0, "pictures")
         swarm.close(viewer)
         eventually(lambda: len(sfu.sessions()) == 1, "the goodbye is heard")
+
+
+def test_stamped_pictures_tell_how_long_they_took_to_every_viewer() -> None:
+    with plane() as (sfu, swarm):
+        elsewhere = Swarm()
+        client, offer = elsewhere.offer_publisher(units=recording(), loop_ms=LOOP_MS, stamp=True)
+        elsewhere.answer(client, sfu.publish("s", offer).sdp)
+        eventually(lambda: any(s["keyframe_age_ms"] != -1 for s in sfu.streams()), "a key frame")
+        viewers = [view(sfu, swarm) for _ in range(3)]
+        eventually(lambda: all(of(swarm, v)["frames"] > 20 for v in viewers), "pictures")
+        swarm.latency(reset=True)
+        before = sum(of(swarm, viewer)["frames"] for viewer in viewers)
+        eventually(lambda: sum(n for _, n in swarm.latency()) >= 60, "sixty more")
+        counts = swarm.latency()
+        seen = sum(of(swarm, viewer)["frames"] for viewer in viewers) - before
+        assert sum(n for _, n in counts) <= seen <= sum(n for _, n in counts) + 6
+        assert [us for us, _ in counts] == sorted({us for us, _ in counts})
+        assert 20 < counts[0][0] < 20_000
+        elsewhere.stop()
+
+
+def test_an_unstamped_picture_has_no_latency() -> None:
+    with plane() as (sfu, swarm):
+        publish(sfu, swarm)
+        viewer = view(sfu, swarm)
+        eventually(lambda: of(swarm, viewer)["frames"] > 20, "pictures")
+        assert swarm.latency() == []
+        assert [stats["client"] for stats in swarm.stats(viewer)] == [viewer]
+        assert of(swarm, viewer)["server_port"] > 0
+        assert swarm.stats(99) == []
+
+
+def test_the_kernels_floor_loses_nothing() -> None:
+    floor = send_floor(packets=3_000, sinks=10)
+    assert 3_000 <= floor["packets"] < 3_100
+    assert floor["lost"] == 0
+    assert 200 < floor["cpu_ns"] / floor["packets"] < 200_000
+    with pytest.raises(ValueError, match="sinks"):
+        send_floor(packets=10, sinks=0)
 
 
 def test_wrong_input_is_a_value_error() -> None:

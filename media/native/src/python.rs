@@ -283,5 +283,6 @@ pub fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("Overloaded", py.get_type::<Overloaded>())?;
     m.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<crate::swarm::python::PySwarm>()?;
+    m.add_function(wrap_pyfunction!(crate::swarm::python::send_floor, m)?)?;
     m.add_class::<Sfu>()
 }

@@ -1,5 +1,6 @@
 //! One client: its socket, one ICE pair, DTLS, then media by its role.
 
+use super::latency::Histogram;
 use super::offer::{self, Answered, Terms};
 use super::publisher::{Publisher, Recording};
 use super::rtp::Channel;
@@ -171,6 +172,7 @@ impl Client {
         }
         let connected = self.common.socket.connect(answered.remote);
         connected.map_err(|e| format!("{}: {e}", answered.remote))?;
+        self.stats.server_port = answered.remote.port();
         match &mut self.role {
             Role::Viewer(viewer) => viewer.begin(answered.payloads, answered.pairs),
             Role::Publisher(publisher) => publisher.begin(&answered.payloads),
@@ -254,10 +256,11 @@ impl Client {
     }
 
     /// Takes one datagram.
-    pub fn receive(&mut self, datagram: &mut [u8], now: Instant) {
+    pub fn receive(&mut self, datagram: &mut [u8], now: Instant, latency: &mut Histogram) {
         match datagram {
             [0..=3, ..] => self.receive_stun(datagram, now),
             [20..=63, ..] => {
+                self.meet(now);
                 match &mut self.phase {
                     Phase::Securing(handshake) => handshake.receive(datagram, now),
                     Phase::Up {
@@ -272,19 +275,19 @@ impl Client {
                 self.secure(now);
             }
             [128..=191, 192..=223, ..] => self.receive_rtcp(datagram, now),
-            [128..=191, _, ..] => self.receive_rtp(datagram, now),
+            [128..=191, _, ..] => self.receive_rtp(datagram, now, latency),
             _ => {}
         }
     }
 
-    fn receive_rtp(&mut self, datagram: &mut [u8], now: Instant) {
+    fn receive_rtp(&mut self, datagram: &mut [u8], now: Instant, latency: &mut Histogram) {
         let Phase::Up { channel, left } = &mut self.phase else {
             return;
         };
         let Role::Viewer(viewer) = &mut self.role else {
             return;
         };
-        viewer.receive(datagram, channel, now, &mut self.stats);
+        viewer.receive(datagram, channel, now, &mut self.stats, latency);
         if self.stats.packets > 0 && self.stats.first_packet_us < 0 {
             self.stats.first_packet_us = micros(self.common.offered, now);
             *left = None;
@@ -333,18 +336,32 @@ impl Client {
         let spread = u64::from(self.common.id) * 37 % CONSENT_SPREAD_MS;
         pair.next = now + CONSENT_EVERY + Duration::from_millis(spread);
         pair.pause = ASK_AGAIN_FIRST;
-        if let Phase::Checking {
+        if let Phase::Checking { .. } = &self.phase {
+            self.begin_handshake(now);
+        }
+    }
+
+    /// A server that is the DTLS client may speak before our own check is answered.
+    fn meet(&mut self, now: Instant) {
+        if let Phase::Checking { active: false, .. } = &self.phase {
+            self.begin_handshake(now);
+        }
+    }
+
+    fn begin_handshake(&mut self, now: Instant) {
+        let Phase::Checking {
             fingerprint,
             active,
         } = &mut self.phase
-        {
-            let (fingerprint, active) = (std::mem::take(fingerprint), *active);
-            match Handshake::new(&self.common.certificate, active, fingerprint, now) {
-                Ok(handshake) => self.phase = Phase::Securing(Box::new(handshake)),
-                Err(_) => self.close(),
-            }
-            self.secure(now);
+        else {
+            return;
+        };
+        let (fingerprint, active) = (std::mem::take(fingerprint), *active);
+        match Handshake::new(&self.common.certificate, active, fingerprint, now) {
+            Ok(handshake) => self.phase = Phase::Securing(Box::new(handshake)),
+            Err(_) => self.close(),
         }
+        self.secure(now);
     }
 
     /// Sends a connectivity or consent check when one is due.

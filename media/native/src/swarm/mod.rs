@@ -6,6 +6,8 @@
 //! nothing is decoded, no bandwidth is estimated, no jitter is smoothed.
 
 mod client;
+pub mod floor;
+mod latency;
 mod offer;
 mod packetize;
 mod publisher;
@@ -42,6 +44,8 @@ pub struct Unit<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct ClientStats {
     pub client: u32,
+    /// UDP port of the server that the client talks to; 0: no answer yet.
+    pub server_port: u16,
     /// Until DTLS was done.
     pub connected_us: i64,
     pub first_packet_us: i64,
@@ -66,6 +70,7 @@ impl ClientStats {
     fn new(client: u32) -> Self {
         ClientStats {
             client,
+            server_port: 0,
             connected_us: -1,
             first_packet_us: -1,
             packets: 0,
@@ -87,7 +92,9 @@ enum Command {
     Add(Box<Client>),
     Answer(u32, Box<offer::Answered>, SyncSender<Result<(), String>>),
     Close(u32, SyncSender<Result<(), String>>),
-    Stats(SyncSender<Vec<ClientStats>>),
+    /// Of one client, or of all.
+    Stats(Option<u32>, SyncSender<Vec<ClientStats>>),
+    Latency(bool, SyncSender<Vec<(u64, u64)>>),
     Stop,
 }
 
@@ -131,14 +138,16 @@ impl Swarm {
         })
     }
 
-    /// A new publisher of `units` (any order), repeated every `loop_ms`, and its offer.
+    /// A new publisher of `units` (any order), repeated every `loop_ms`, and its offer. `stamp`:
+    /// mark each picture with the time of its sending, for `latency`.
     pub fn offer_publisher(
         &self,
         units: &[Unit],
         loop_ms: u64,
         answer_pli: bool,
+        stamp: bool,
     ) -> Result<(u32, String), String> {
-        let recording = Recording::new(units, loop_ms)?;
+        let recording = Recording::new(units, loop_ms, stamp)?;
         self.add(|common| {
             let role = client::Role::publisher(recording, answer_pli)?;
             let sdp = role.offer(&common.terms());
@@ -157,9 +166,15 @@ impl Swarm {
         self.ask(|reply| Command::Close(client, reply))?
     }
 
-    /// One entry a client, in the order of their making.
-    pub fn stats(&self) -> Result<Vec<ClientStats>, String> {
-        self.ask(Command::Stats)
+    /// One entry a client, in the order of their making, or that of `client` alone.
+    pub fn stats(&self, client: Option<u32>) -> Result<Vec<ClientStats>, String> {
+        self.ask(|reply| Command::Stats(client, reply))
+    }
+
+    /// How long stamped pictures took to this swarm's decrypting viewers since the start or the
+    /// last `reset`: (microseconds at most, how many), ascending.
+    pub fn latency(&self, reset: bool) -> Result<Vec<(u64, u64)>, String> {
+        self.ask(|reply| Command::Latency(reset, reply))
     }
 
     /// Closes all clients and ends the thread. Idempotent.

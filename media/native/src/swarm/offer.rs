@@ -216,7 +216,7 @@ fn source(out: &mut String, ssrc: u32, track: &str) {
     line(out, &format!("a=ssrc:{ssrc} msid:{CNAME} {track}"));
 }
 
-/// The first UDP host candidate of our family.
+/// The UDP host candidate of our family: on loopback when we are, else the first.
 fn candidate(text: &str, bind: IpAddr) -> Option<SocketAddr> {
     let lines = text
         .lines()
@@ -233,7 +233,9 @@ fn candidate(text: &str, bind: IpAddr) -> Option<SocketAddr> {
         let udp = protocol.eq_ignore_ascii_case("udp");
         udp.then_some(SocketAddr::new(ip, port.parse().ok()?))
     };
-    lines.take(CANDIDATES_MAX).find_map(read)
+    let found: Vec<SocketAddr> = lines.take(CANDIDATES_MAX).filter_map(read).collect();
+    let near = |addr: &&SocketAddr| addr.ip().is_loopback() == bind.is_loopback();
+    found.iter().find(near).or(found.first()).copied()
 }
 
 fn payloads(media: &Media) -> Vec<Payload> {

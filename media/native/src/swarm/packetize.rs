@@ -33,6 +33,11 @@ pub fn h264(unit: &[u8]) -> Vec<Box<[u8]>> {
     payloads
 }
 
+/// Whether a payload comes before a picture's slices: parameter sets and the like.
+pub fn is_before_slices(payload: &[u8]) -> bool {
+    !matches!(payload[0] & 31, 1..=5 | FU_A)
+}
+
 /// "profile-level-id" of the first sequence parameter set, if there is one.
 pub fn profile_level_id(unit: &[u8]) -> Option<String> {
     let sps = nal_units(unit).find(|nal| nal[0] & 31 == SPS)?;

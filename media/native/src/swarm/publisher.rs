@@ -1,7 +1,8 @@
 //! The sending client: loops recorded units in real time, reports, repeats what was lost.
 
+use super::latency::{Stamp, STAMP_BYTES};
 use super::offer::{Payload, Sources};
-use super::packetize::{h264, profile_level_id};
+use super::packetize::{h264, is_before_slices, profile_level_id};
 use super::rtp::{Channel, Head};
 use super::{ClientStats, Unit};
 use crate::rtcp::{self, feedback, SenderInfo};
@@ -28,6 +29,44 @@ struct Prepared {
     at_ms: u64,
     keyframe: bool,
     payloads: Vec<Box<[u8]>>,
+    /// Which payload is the stamp: what lies there is replaced when it is sent.
+    stamp: Option<usize>,
+}
+
+impl Prepared {
+    fn new(unit: &Unit, stamp: bool) -> Self {
+        let mut payloads = if unit.video {
+            h264(unit.data)
+        } else {
+            vec![unit.data.into()]
+        };
+        let stamp = (stamp && unit.video && !payloads.is_empty()).then(|| {
+            let before = payloads.iter().take_while(|p| is_before_slices(p)).count();
+            payloads.insert(before, Box::default());
+            before
+        });
+        Prepared {
+            video: unit.video,
+            at_ms: unit.at_ms,
+            keyframe: unit.keyframe,
+            payloads,
+            stamp,
+        }
+    }
+
+    /// One payload as it is sent; `room`: for the stamp, if it is that.
+    fn payload<'a>(
+        &'a self,
+        piece: usize,
+        stamp: Stamp,
+        room: &'a mut [u8; STAMP_BYTES],
+    ) -> &'a [u8] {
+        if self.stamp != Some(piece) {
+            return &self.payloads[piece];
+        }
+        *room = stamp.nal();
+        room
+    }
 }
 
 /// Units in order of time, cut into RTP payloads.
@@ -39,7 +78,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    pub fn new(units: &[Unit], loop_ms: u64) -> Result<Self, String> {
+    /// `stamp`: each picture gets a payload more, see `latency`.
+    pub fn new(units: &[Unit], loop_ms: u64, stamp: bool) -> Result<Self, String> {
         let bytes: usize = units.iter().map(|unit| unit.data.len()).sum();
         if units.is_empty() || units.len() > UNITS_MAX || bytes > RECORDING_BYTES_MAX {
             return Err(format!(
@@ -55,16 +95,7 @@ impl Recording {
                 late.at_ms
             ));
         }
-        let prepare = |unit: &Unit| Prepared {
-            video: unit.video,
-            at_ms: unit.at_ms,
-            keyframe: unit.keyframe,
-            payloads: if unit.video {
-                h264(unit.data)
-            } else {
-                vec![unit.data.into()]
-            },
-        };
+        let prepare = |unit: &Unit| Prepared::new(unit, stamp);
         let mut prepared: Vec<Prepared> = units.iter().map(prepare).collect();
         if prepared.iter().any(|unit| unit.payloads.is_empty()) {
             return Err("a video unit has no NAL unit between start codes".into());
@@ -96,6 +127,8 @@ struct Sent {
     marker: bool,
     unit: u32,
     piece: u16,
+    /// Of the unit, if it has one.
+    stamp: Stamp,
 }
 
 /// One medium going out.
@@ -109,6 +142,8 @@ struct Track {
     packets: u32,
     octets: u32,
     cache: VecDeque<Sent>,
+    /// Units sent.
+    units: u32,
 }
 
 pub struct Publisher {
@@ -141,6 +176,7 @@ impl Publisher {
             packets: 0,
             octets: 0,
             cache: VecDeque::with_capacity(CACHE_MAX),
+            units: 0,
         };
         Publisher {
             recording,
@@ -275,13 +311,18 @@ impl Publisher {
         let elapsed = due.duration_since(self.origin.unwrap_or(now));
         let timestamp = track.timestamp(payload.codec, elapsed);
         let last = unit.payloads.len() - 1;
-        for (piece, bytes) in unit.payloads.iter().enumerate() {
+        track.units = track.units.wrapping_add(1);
+        let stamp = Stamp::now(track.units);
+        for piece in 0..unit.payloads.len() {
+            let mut room = [0; STAMP_BYTES];
+            let bytes = unit.payload(piece, stamp, &mut room);
             let sent = Sent {
                 index: track.next,
                 timestamp,
                 marker: unit.video && piece == last,
                 unit: self.position as u32,
                 piece: piece as u16,
+                stamp,
             };
             track.next += 1;
             let length = channel.send(track.head(payload.pt, sent), sent.index, &[], bytes);
@@ -318,7 +359,8 @@ impl Publisher {
                 .find(|sent| sent.index as u16 == *sequence);
             let Some(&sent) = found else { continue };
             let unit = &self.recording.units[sent.unit as usize];
-            let bytes = &unit.payloads[usize::from(sent.piece)];
+            let mut room = [0; STAMP_BYTES];
+            let bytes = unit.payload(usize::from(sent.piece), sent.stamp, &mut room);
             let mut head = track.head(payload.pt, sent);
             if let Some(rtx_pt) = payload.rtx_pt {
                 let index = track.rtx_next;

@@ -41,13 +41,14 @@ impl PySwarm {
             .map_err(wrong)
     }
 
-    #[pyo3(signature = (*, units, loop_ms, answer_pli = true))]
+    #[pyo3(signature = (*, units, loop_ms, answer_pli = true, stamp = false))]
     fn offer_publisher(
         &self,
         py: Python<'_>,
         units: Vec<PyUnit>,
         loop_ms: u64,
         answer_pli: bool,
+        stamp: bool,
     ) -> PyResult<(u32, String)> {
         py.detach(|| {
             let units: Vec<Unit> = units
@@ -59,7 +60,7 @@ impl PySwarm {
                     data,
                 })
                 .collect();
-            self.0.offer_publisher(&units, loop_ms, answer_pli)
+            self.0.offer_publisher(&units, loop_ms, answer_pli, stamp)
         })
         .map_err(wrong)
     }
@@ -72,9 +73,19 @@ impl PySwarm {
         py.detach(|| self.0.close(client)).map_err(wrong)
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let all = py.detach(|| self.0.stats()).map_err(wrong)?;
+    #[pyo3(signature = (client = None))]
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+        client: Option<u32>,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let all = py.detach(|| self.0.stats(client)).map_err(wrong)?;
         all.iter().map(|stats| dict(py, stats)).collect()
+    }
+
+    #[pyo3(signature = (*, reset = false))]
+    fn latency(&self, py: Python<'_>, reset: bool) -> PyResult<Vec<(u64, u64)>> {
+        py.detach(|| self.0.latency(reset)).map_err(wrong)
     }
 
     fn stop(&self, py: Python<'_>) {
@@ -82,9 +93,29 @@ impl PySwarm {
     }
 }
 
+/// What sending costs the kernel: see `floor`.
+#[pyfunction]
+#[pyo3(signature = (*, packets, sinks = 300, gso = false))]
+pub fn send_floor(
+    py: Python<'_>,
+    packets: u64,
+    sinks: usize,
+    gso: bool,
+) -> PyResult<Bound<'_, PyDict>> {
+    let floor = py
+        .detach(|| super::floor::measure(packets, sinks, gso))
+        .map_err(wrong)?;
+    let dict = PyDict::new(py);
+    dict.set_item("packets", floor.packets)?;
+    dict.set_item("cpu_ns", floor.cpu_ns)?;
+    dict.set_item("lost", floor.lost)?;
+    Ok(dict)
+}
+
 fn dict<'py>(py: Python<'py>, s: &ClientStats) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("client", s.client)?;
+    dict.set_item("server_port", s.server_port)?;
     dict.set_item("connected_us", s.connected_us)?;
     dict.set_item("first_packet_us", s.first_packet_us)?;
     dict.set_item("packets", s.packets)?;

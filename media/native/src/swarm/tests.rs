@@ -164,7 +164,7 @@ fn swarm() -> Swarm {
 fn await_stats(swarm: &Swarm, fits: impl Fn(&ClientStats) -> bool) -> ClientStats {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let stats = swarm.stats().unwrap()[0];
+        let stats = swarm.stats(None).unwrap()[0];
         if fits(&stats) {
             return stats;
         }
@@ -275,7 +275,11 @@ fn a_viewer_reports_and_says_goodbye() {
     assert_eq!(report.fraction, (10 * 256 / 30) as u8);
     swarm.close(1).unwrap();
     server.await_rtcp(|part| part.kind == rtcp::BYE);
-    assert_eq!(swarm.stats().unwrap()[0].packets, 20, "the numbers stay");
+    assert_eq!(
+        swarm.stats(None).unwrap()[0].packets,
+        20,
+        "the numbers stay"
+    );
     swarm.close(1).unwrap();
     assert!(swarm.close(2).unwrap_err().contains("no client 2"));
 }
@@ -413,7 +417,7 @@ impl Capture {
 fn connected_publisher(answer_pli: bool) -> (Swarm, Server, Vec<PublishTrack>, Footage) {
     let (swarm, mut server, footage) = (swarm(), Server::new(), Footage::new());
     let (id, offer) = swarm
-        .offer_publisher(&footage.units(), 400, answer_pli)
+        .offer_publisher(&footage.units(), 400, answer_pli, false)
         .unwrap();
     let (answer, tracks) = server.publish(&offer);
     assert_eq!(tracks.len(), 2);
@@ -448,7 +452,7 @@ fn a_publisher_loops_its_units_in_real_time() {
         );
     }
     assert!(capture.units[0].len() > 40);
-    let stats = swarm.stats().unwrap()[0];
+    let stats = swarm.stats(None).unwrap()[0];
     assert!(stats.frames >= 25 && stats.keyframes >= 5 && stats.first_packet_us > 0);
 }
 
@@ -537,8 +541,11 @@ fn wrong_input_is_refused_with_a_reason() {
         keyframe: true,
         data,
     };
-    let refused =
-        |units: &[Unit], loop_ms| swarm.offer_publisher(units, loop_ms, true).unwrap_err();
+    let refused = |units: &[Unit], loop_ms| {
+        swarm
+            .offer_publisher(units, loop_ms, true, false)
+            .unwrap_err()
+    };
     assert!(refused(&[], 10).contains("units"));
     assert!(refused(&[unit(false, 0, &[1])], 0).contains("loop_ms"));
     assert!(refused(&[unit(false, 10, &[1])], 10).contains("past the loop's end"));
@@ -573,7 +580,7 @@ fn a_recording_of_one_medium_offers_only_that() {
         keyframe: true,
         data: &[0xfc, 1],
     };
-    let (_, offer) = swarm.offer_publisher(&[unit], 20, true).unwrap();
+    let (_, offer) = swarm.offer_publisher(&[unit], 20, true, false).unwrap();
     let (_, tracks) = server.publish(&offer);
     assert_eq!((tracks.len(), tracks[0].video), (1, false));
 }
@@ -589,5 +596,5 @@ fn a_thousand_clients_can_be_made_and_closed() {
             swarm.close(id).unwrap();
         }
     }
-    assert_eq!(swarm.stats().unwrap().len(), 1_000);
+    assert_eq!(swarm.stats(None).unwrap().len(), 1_000);
 }

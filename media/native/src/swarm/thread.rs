@@ -1,6 +1,7 @@
 //! The swarm's one thread: waits for packets, commands and timers, and serves all clients.
 
 use super::client::Client;
+use super::latency::Histogram;
 use super::{ClientStats, Command};
 use crate::net::RxBatch;
 use std::collections::BTreeMap;
@@ -104,6 +105,7 @@ pub fn start(inbox: Receiver<Command>, wake: Arc<Wake>) -> Result<JoinHandle<()>
                 wake,
                 inbox,
                 clients: BTreeMap::new(),
+                latency: Histogram::default(),
             }
             .run()
         })
@@ -121,6 +123,7 @@ struct Loop {
     wake: Arc<Wake>,
     inbox: Receiver<Command>,
     clients: BTreeMap<u32, Slot>,
+    latency: Histogram,
 }
 
 impl Loop {
@@ -173,7 +176,7 @@ impl Loop {
         let now = Instant::now();
         for i in 0..n {
             if let Some((datagram, _)) = batch.get(i) {
-                client.receive(datagram, now);
+                client.receive(datagram, now, &mut self.latency);
             }
         }
     }
@@ -219,12 +222,21 @@ impl Loop {
                     self.bury();
                     let _ = reply.send(result);
                 }
-                Ok(Command::Stats(reply)) => {
+                Ok(Command::Stats(client, reply)) => {
                     let stats = |slot: &Slot| match slot {
                         Slot::Live(client) => client.stats(),
                         Slot::Gone(stats) => *stats,
                     };
-                    let _ = reply.send(self.clients.values().map(stats).collect());
+                    let _ = reply.send(match client {
+                        Some(id) => self.clients.get(&id).map(stats).into_iter().collect(),
+                        None => self.clients.values().map(stats).collect(),
+                    });
+                }
+                Ok(Command::Latency(reset, reply)) => {
+                    let _ = reply.send(self.latency.counts());
+                    if reset {
+                        self.latency.clear();
+                    }
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     self.live().for_each(Client::close);

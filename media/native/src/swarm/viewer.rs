@@ -1,11 +1,13 @@
 //! The receiving client: opens packets, counts what came and what did not, reports like a player.
 
+use super::latency::{Histogram, Stamp};
 use super::offer::Payload;
 use super::rtp::{self, Channel, Head};
 use super::ClientStats;
 use crate::keyframe::is_key;
 use crate::rtcp::{self, feedback, Report};
 use crate::sdp::Codec;
+use crate::shared::now_ns;
 use crate::srtp::Window;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -49,6 +51,8 @@ struct Source {
     nack: bool,
     pli: bool,
     last_key_ts: Option<u32>,
+    /// Of the picture that is arriving: its RTP timestamp, and when it was sent.
+    stamp: Option<(u32, u64)>,
     began: Instant,
     /// For the reports: RTP units of jitter times 16, last transit, expected and lost at the last.
     jitter16: u32,
@@ -95,6 +99,7 @@ impl Viewer {
         channel: &Channel,
         now: Instant,
         stats: &mut ClientStats,
+        latency: &mut Histogram,
     ) {
         let Some((head, head_bytes)) = rtp::read(packet) else {
             return;
@@ -132,6 +137,7 @@ impl Viewer {
             Kind::Media(codec) => {
                 self.sources[at].measure(head.timestamp, codec, now, self.origin);
                 self.sources[at].picture(head, codec, clear, stats);
+                self.sources[at].measure_picture(head, clear, latency);
             }
             Kind::Rtx(pt) => {
                 stats.rtx += 1;
@@ -224,6 +230,7 @@ impl Viewer {
             nack: is_media && payload.nack && self.feedback && self.decrypt,
             pli: is_media && payload.pli,
             last_key_ts: None,
+            stamp: None,
             began: now,
             jitter16: 0,
             transit: None,
@@ -311,6 +318,19 @@ impl Source {
                 .unsigned_abs()
                 .min(1 << 24);
             self.jitter16 = self.jitter16 + change - ((self.jitter16 + 8) >> 4);
+        }
+    }
+
+    /// A picture's latency: from its stamp to its last packet, if that is not a retransmission.
+    fn measure_picture(&mut self, head: Head, clear: Option<&[u8]>, latency: &mut Histogram) {
+        if let Some(stamp) = clear.and_then(Stamp::find) {
+            self.stamp = Some((head.timestamp, stamp.at_ns));
+        }
+        if !head.marker {
+            return;
+        }
+        if let Some((_, sent_ns)) = self.stamp.take().filter(|(ts, _)| *ts == head.timestamp) {
+            latency.add(now_ns().saturating_sub(sent_ns) / 1_000);
         }
     }
 
