@@ -1,7 +1,8 @@
-"""`nexus bench webrtc|hls`: chooses the benchmark, shows progress, prints the table, records it.
+"""`nexus bench webrtc|hls|report`: chooses the benchmark, shows progress, prints and records.
 
     nexus bench webrtc [--viewers 200] [--seconds 20] [--repeat 3] [--url http://127.0.0.1:8080]
     nexus bench hls ...
+    nexus bench report                        draws the recorded results into docs/figures
     nexus bench webrtc --webrtc.workers=1     a setting of the server that it starts for itself
 
 Each benchmark is a module with `add_arguments(parser)` and `async def run(chosen, progress)`, which
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from benchmarks import results
+from benchmarks import report, results
 from benchmarks.progress import Progress
 from benchmarks.results import Row
 from benchmarks.table import table
@@ -53,6 +54,8 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_ARGUMENTS
     chosen = parser().parse_args(others)
     chosen.flags = flags
+    if chosen.bench == "report":
+        return draw(chosen.results, chosen.figures)
     bench = _module(chosen.bench)
     try:
         with Progress() as progress:
@@ -72,6 +75,17 @@ def finish(rows: Sequence[Row], path: Path | None) -> None:
     if path is not None:
         run_name = results.append(rows, path)
         sys.stdout.write(f"appended to {path} as {run_name}\n")
+
+
+def draw(path: Path, folder: Path) -> int:
+    """Draws the results of a file into a folder; an exit code."""
+    try:
+        written = report.write(results.read(path), folder)
+    except (OSError, ValueError, KeyError) as fault:
+        sys.stderr.write(f"nexus bench: {path}: {fault}\n")
+        return EXIT_FAILED
+    sys.stdout.write("".join(f"{drawn}\n" for drawn in written))
+    return EXIT_OK
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,6 +113,10 @@ def parser() -> argparse.ArgumentParser:
     for name, (_, about) in BENCHES.items():
         one = commands.add_parser(name, parents=[common], help=about, description=about)
         _module(name).add_arguments(one)
+    about = "draw the recorded results"
+    drawing = commands.add_parser("report", help=about, description=about)
+    drawing.add_argument("--results", type=Path, default=results.default_path())
+    drawing.add_argument("--figures", type=Path, default=report.FIGURES, help="folder to draw to")
     return whole
 
 
