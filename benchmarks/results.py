@@ -68,9 +68,13 @@ _FIGURES: Final = (
 )
 
 
+_WORST: Final = ("lost", "decrypt_errors", "index_repeats")
+
+
 def median(rows: Sequence[Row]) -> list[Row]:
     """One row for those of the same bench, server, number of clients, unit and note: each figure is
-    the median of theirs, `lost` and other whole counts too; `repeats` says how many they were."""
+    the median of theirs, but of what was lost or wrong the worst is kept; `repeats` says how many
+    they were."""
     groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
     for row in rows:
         same = (row.bench, row.who, row.clients, row.unit, row.note)
@@ -85,7 +89,9 @@ def _middle(rows: Sequence[Row]) -> Row:
     for name in dict.fromkeys(name for row in rows for name in row.figures()):
         found = [row.figures().get(name) for row in rows]
         numbers = [value for value in found if isinstance(value, int | float)]
-        if numbers:
+        if numbers and name in _WORST:
+            figures[name] = max(numbers)
+        elif numbers:
             whole = all(isinstance(value, int) for value in numbers)
             # The lower of the two middle ones is a value that was seen.
             figures[name] = statistics.median_low(numbers) if whole else _mid(numbers)

@@ -39,7 +39,7 @@ def test_the_checked_in_results_can_be_read() -> None:
 def test_repeats_become_their_median() -> None:
     rows = [row(4.0, lost=1, wakes=9), row(9.0, lost=0, wakes=1), row(5.0, lost=0, wakes=2)]
     (middle,) = results.median(rows)
-    assert (middle.cpu_us, middle.lost, middle.more) == (5.0, 0, {"wakes": 2, "repeats": 3})
+    assert (middle.cpu_us, middle.lost, middle.more) == (5.0, 1, {"wakes": 2, "repeats": 3})
     other = Row(bench="webrtc.fanout", who="floor", clients=3, unit="packet", cpu_us=1.0)
     assert results.median([*rows, other])[1] == other
 
