@@ -76,6 +76,15 @@ class Sfu:
         sessions_max: int = 5_000,
         silence_ms: int = 30_000,
         handshake_ms: int = 10_000,
+        handshakes_max: int = 1_000,
+        handshakes_per_address_max: int = 500,
+        sessions_per_address_max: int = 0,
+        early_bytes_max: int = 131_072,
+        publisher_packets_per_second_max: int = 20_000,
+        publisher_bits_per_second_max: int = 0,
+        feedback_per_second_max: int = 500,
+        resends_per_second_max: int = 5_000,
+        keyframes_per_minute_max: int = 30,
     ) -> None:
         """Starts one worker thread a socket.
 
@@ -109,7 +118,11 @@ class Sfu:
         """One dict a worker: packets_out, bytes_out, messages_out, syscalls_out, drops_out,
         packets_in, bytes_in, sessions, handshakes, rtx_out, nacks_out, plis_out, stun_in,
         dropped_in, dropped_between (packets another worker had no room for), units_dropped (first
-        worker only: the caller was too slow), panics, cpu_ns, thread_id."""
+        worker only: the caller was too slow), panics, cpu_ns, thread_id. What limits turned away:
+        packets_limited (of publishers), feedback_limited (RTCP compounds), resends_limited and
+        keyframes_limited (that viewers asked for), peers_limited (checks of peers whose address
+        has enough sessions, or is another's), early_dropped (checks that came before their
+        session)."""
     def streams(self) -> list[dict[str, object]]:
         """One dict a stream: stream, publisher (session or 0), viewers, packets_in, bytes_in,
         lost_in, keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1:

@@ -22,6 +22,12 @@ _COUNTED: Final = {
     "plis_out": "Requests to publishers for a key frame.",
     "handshakes": "Handshakes completed.",
     "panics": "Sessions ended by a bug in the native plane.",
+    "packets_limited": "Packets of publishers that sent more than they may.",
+    "feedback_limited": "RTCP packets of peers that sent more than they may.",
+    "resends_limited": "Packets not sent again: the viewer asked for more than it may.",
+    "keyframes_limited": "Key frames not asked for: the viewer wanted more than it may.",
+    "peers_limited": "ICE checks unanswered: the address has enough sessions, or is another's.",
+    "early_dropped": "ICE checks of unknown sessions thrown away.",
 }
 _counters: Final = {
     name: metrics.counter(f"nexus_webrtc_{name}", text) for name, text in _COUNTED.items()

@@ -245,4 +245,13 @@ def _sfu(settings: Settings, inherited: Inherited) -> Sfu:
         sessions_max=webrtc.sessions_max,
         silence_ms=webrtc.silence_ms,
         handshake_ms=webrtc.handshake_ms,
+        handshakes_max=webrtc.handshakes_max,
+        handshakes_per_address_max=webrtc.handshakes_per_address_max,
+        sessions_per_address_max=webrtc.sessions_per_address_max,
+        early_bytes_max=webrtc.early_bytes_max,
+        publisher_packets_per_second_max=webrtc.publisher_packets_per_second_max,
+        publisher_bits_per_second_max=webrtc.publisher_bits_per_second_max,
+        feedback_per_second_max=webrtc.feedback_per_second_max,
+        resends_per_second_max=webrtc.resends_per_second_max,
+        keyframes_per_minute_max=webrtc.keyframes_per_minute_max,
     )

@@ -46,6 +46,45 @@ class WebrtcSettings:
     silence_ms: int = setting(
         30_000, "A peer unheard for so many milliseconds is gone.", min=2_000, max=600_000
     )
+    handshakes_max: int = setting(
+        1_000, "Sessions that may be connecting at once; more are answered 503.", min=1, max=100_000
+    )
+    handshakes_per_address_max: int = setting(
+        500,
+        "The same of one address (IPv6: one /64) on one worker; more must wait for their turn.",
+        min=1,
+        max=100_000,
+    )
+    sessions_per_address_max: int = setting(
+        0,
+        "Sessions of one address (IPv6: one /64) on one worker; 0: any number.",
+        min=0,
+        max=1_000_000,
+    )
+    early_bytes_max: int = setting(
+        131_072,
+        "Bytes of ICE checks kept for sessions about to be known, by each worker.",
+        min=0,
+        max=16_777_216,
+    )
+    publisher_packets_per_second_max: int = setting(
+        20_000, "Packets a second that a publisher may send; 0: any number.", min=0, max=10_000_000
+    )
+    publisher_bits_per_second_max: int = setting(
+        0,
+        "Bits of media a second that a publisher may send; 0: any number.",
+        min=0,
+        max=100_000_000_000,
+    )
+    feedback_per_second_max: int = setting(
+        500, "RTCP packets a second that a peer may send; 0: any number.", min=0, max=1_000_000
+    )
+    resends_per_second_max: int = setting(
+        5_000, "Packets a second sent again to one viewer; 0: any number.", min=0, max=10_000_000
+    )
+    keyframes_per_minute_max: int = setting(
+        30, "Key frames a minute that one viewer may ask for; 0: any number.", min=0, max=60_000
+    )
     gop_bytes_max: int = setting(
         8_388_608,
         "Bytes of the current group of pictures kept for new viewers.",

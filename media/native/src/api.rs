@@ -196,6 +196,10 @@ impl Engine {
             session_id: u64::from(random_u32()?),
         };
         let (sdp, remote, plan) = negotiate(&local).map_err(Refusal::Sdp)?;
+        let door = self.shared.open().ok_or_else(|| {
+            let most = self.shared.limits.handshakes_max;
+            Refusal::Overloaded(format!("{most} sessions are connecting already"))
+        })?;
         let session = self.shared.new_id();
         let remote_ufrag = remote.ufrag.clone();
         let new = NewPeer {
@@ -208,7 +212,8 @@ impl Engine {
             ssrc: random_u32()?.max(1),
             now: now_ns(),
         };
-        let peer = Peer::new(new, &self.certificate).map_err(Refusal::Broken)?;
+        let mut peer = Peer::new(new, &self.certificate).map_err(Refusal::Broken)?;
+        peer.door = Some(door);
         let (done, registered) = sync_channel(1);
         self.shared.register(session, worker);
         place.kept = true; // from here on the session's end gives the place back

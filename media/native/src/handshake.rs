@@ -7,8 +7,9 @@
 use crate::dtls::{self, Certificate, Handshake, Progress};
 use crate::link::LinkRec;
 use crate::net::{Port, RawAddr};
+use crate::rate::Rate;
 use crate::sdp::{Codec, Live, PlayTrack, PublishTrack, Remote};
-use crate::shared::StreamInfo;
+use crate::shared::{Door, StreamInfo};
 use crate::source::{PayloadType, Source, SourceRec, TransportIn};
 use crate::srtp::{Keys, Window};
 use crate::stun;
@@ -24,6 +25,16 @@ const LINGER_NS: u64 = 10_000_000_000;
 const ADDRS_MAX: usize = 8;
 /// An address that has asked nothing for this long may be left without a nomination.
 const ADDR_STALE_NS: u64 = 3_000_000_000;
+
+/// What a session has taken of its allowances.
+#[derive(Default)]
+pub struct Rates {
+    pub packets: Rate,
+    pub bits: Rate,
+    pub feedback: Rate,
+    pub resends: Rate,
+    pub keyframes: Rate,
+}
 
 /// What a session becomes once it is connected.
 pub enum Plan {
@@ -67,6 +78,9 @@ pub struct Peer {
     pub born_ns: u64,
     opening: Option<Box<Opening>>,
     pub flow: Flow,
+    /// Its place among those that are not connected yet.
+    pub door: Option<Door>,
+    pub rates: Rates,
     /// What a publisher may send, preferred first.
     pub formats: Vec<(Codec, String)>,
     ssrc: u32,
@@ -113,6 +127,8 @@ impl Peer {
                 until_ns: None,
             })),
             flow: Flow::Opening,
+            door: None,
+            rates: Rates::default(),
             formats,
             ssrc: new.ssrc,
         })
@@ -160,10 +176,15 @@ impl Peer {
         let mut answer = [0; stun::ANSWER_BYTES_MAX];
         if request.controlled {
             let len = stun::role_conflict(b, &self.key, &mut answer);
-            port.send(from, &answer[..len]);
+            if len <= b.len() {
+                port.send(from, &answer[..len]);
+            }
             return None;
         }
         let len = stun::answer(b, from.addr(), &self.key, &mut answer);
+        if len > b.len() {
+            return None; // no ICE check is so short: it would be answered with more than it sent
+        }
         port.send(from, &answer[..len]);
         let same = self.addr.is_some_and(|a| a == *from);
         let stale = now.saturating_sub(self.addr_heard_ns) > ADDR_STALE_NS;
@@ -296,6 +317,7 @@ impl Peer {
             heard_ns: now,
             doubt_ns: None,
         };
+        self.door = None;
         self.flow = match plan {
             Plan::Publish(tracks) => {
                 let rec = source_record(link, &tracks);

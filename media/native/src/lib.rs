@@ -15,6 +15,7 @@ pub mod log;
 pub mod net;
 pub mod outbox;
 pub mod packet;
+pub mod rate;
 pub mod rtcp;
 pub mod sdp;
 pub mod shared;

@@ -4,6 +4,7 @@
 
 use crate::api::{Address, Answered, Engine, Refusal};
 use crate::dtls::Certificate;
+use crate::rate::Allowance;
 use crate::sdp::SdpFault;
 use crate::shared::Limits;
 use pyo3::create_exception;
@@ -76,7 +77,11 @@ struct Sfu(Engine);
 impl Sfu {
     #[new]
     #[pyo3(signature = (*, sockets, addresses, certificate=None, gso=true, hold_us=0,
-        gop_bytes_max=8_388_608, sessions_max=5_000, silence_ms=30_000, handshake_ms=10_000))]
+        gop_bytes_max=8_388_608, sessions_max=5_000, silence_ms=30_000, handshake_ms=10_000,
+        handshakes_max=1_000, handshakes_per_address_max=500, sessions_per_address_max=0,
+        early_bytes_max=131_072, publisher_packets_per_second_max=20_000,
+        publisher_bits_per_second_max=0, feedback_per_second_max=500,
+        resends_per_second_max=5_000, keyframes_per_minute_max=30))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         py: Python<'_>,
@@ -89,6 +94,15 @@ impl Sfu {
         sessions_max: usize,
         silence_ms: u64,
         handshake_ms: u64,
+        handshakes_max: usize,
+        handshakes_per_address_max: usize,
+        sessions_per_address_max: usize,
+        early_bytes_max: usize,
+        publisher_packets_per_second_max: u64,
+        publisher_bits_per_second_max: u64,
+        feedback_per_second_max: u64,
+        resends_per_second_max: u64,
+        keyframes_per_minute_max: u64,
     ) -> PyResult<Self> {
         let mut parsed = vec![];
         for text in &addresses {
@@ -103,6 +117,15 @@ impl Sfu {
             sessions_max,
             silence_ns: silence_ms.saturating_mul(1_000_000),
             handshake_ns: handshake_ms.saturating_mul(1_000_000),
+            handshakes_max,
+            handshakes_per_address_max,
+            sessions_per_address_max,
+            early_bytes_max,
+            publisher_packets: Allowance::per_second(publisher_packets_per_second_max),
+            publisher_bits: Allowance::per_second(publisher_bits_per_second_max),
+            feedback: Allowance::per_second(feedback_per_second_max),
+            resends: Allowance::per_second(resends_per_second_max),
+            keyframes: Allowance::per_minute(keyframes_per_minute_max),
         };
         py.detach(|| {
             let certificate = match certificate {
@@ -208,6 +231,12 @@ impl Sfu {
                     ("dropped_between", s.dropped_between),
                     ("units_dropped", if worker == 0 { units_dropped } else { 0 }),
                     ("panics", s.panics),
+                    ("packets_limited", s.packets_limited),
+                    ("feedback_limited", s.feedback_limited),
+                    ("resends_limited", s.resends_limited),
+                    ("keyframes_limited", s.keyframes_limited),
+                    ("peers_limited", s.peers_limited),
+                    ("early_dropped", s.early_dropped),
                     ("cpu_ns", s.cpu_ns),
                     ("thread_id", s.thread_id),
                 ],

@@ -3,6 +3,7 @@
 //! Everything here is behind a short lock or an atomic; packets never come this way.
 
 use crate::outbox::Outbox;
+use crate::rate::Allowance;
 use crate::sdp::Live;
 use crate::worker::Command;
 use std::collections::HashMap;
@@ -24,6 +25,43 @@ pub struct Limits {
     pub sessions_max: usize,
     pub silence_ns: u64,
     pub handshake_ns: u64,
+    /// Sessions that are not connected yet, over all workers.
+    pub handshakes_max: usize,
+    /// The same of one address (IPv6: of one /64), on one worker.
+    pub handshakes_per_address_max: usize,
+    /// Sessions of one address, on one worker; 0: any number.
+    pub sessions_per_address_max: usize,
+    /// Binding requests of sessions that are not known yet, in bytes.
+    pub early_bytes_max: usize,
+    /// What one publisher may send; 0: any number.
+    pub publisher_packets: Allowance,
+    pub publisher_bits: Allowance,
+    /// RTCP of one peer, and what it may bring about; 0: any number.
+    pub feedback: Allowance,
+    pub resends: Allowance,
+    pub keyframes: Allowance,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            gso: true,
+            hold_ns: 0,
+            gop_bytes_max: 8 << 20,
+            sessions_max: 5_000,
+            silence_ns: 30_000_000_000,
+            handshake_ns: 10_000_000_000,
+            handshakes_max: 1_000,
+            handshakes_per_address_max: 500,
+            sessions_per_address_max: 0,
+            early_bytes_max: 131_072,
+            publisher_packets: Allowance::per_second(20_000),
+            publisher_bits: Allowance::per_second(0),
+            feedback: Allowance::per_second(500),
+            resends: Allowance::per_second(5_000),
+            keyframes: Allowance::per_minute(30),
+        }
+    }
 }
 
 /// A stream as all workers know it.
@@ -89,6 +127,14 @@ pub struct WorkerStats {
     pub dropped_in: u64,
     pub dropped_between: u64,
     pub panics: u64,
+    /// What limits have turned away: packets of publishers, RTCP compounds, packets to send again,
+    /// requests for key frames, first checks of peers, early checks.
+    pub packets_limited: u64,
+    pub feedback_limited: u64,
+    pub resends_limited: u64,
+    pub keyframes_limited: u64,
+    pub peers_limited: u64,
+    pub early_dropped: u64,
     pub cpu_ns: u64,
     pub thread_id: u64,
 }
@@ -103,6 +149,8 @@ pub struct Shared {
     /// Session to worker.
     sessions: Mutex<HashMap<u64, usize>>,
     reserved: AtomicUsize,
+    /// Sessions that are not connected yet.
+    opening: AtomicUsize,
     next: AtomicU64,
     /// Unix minus monotonic time, read once: media time does not jump when the wall clock does.
     unix_offset_ns: i64,
@@ -122,6 +170,7 @@ impl Shared {
             directory: Mutex::default(),
             sessions: Mutex::default(),
             reserved: AtomicUsize::new(0),
+            opening: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             unix_offset_ns: unix.as_nanos() as i64 - now_ns() as i64,
         })
@@ -148,6 +197,13 @@ impl Shared {
 
     pub fn release(&self) {
         self.reserved.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes one of `handshakes_max` places, until the door is dropped.
+    pub fn open(self: &Arc<Self>) -> Option<Door> {
+        let door = Door(self.clone());
+        let taken = self.opening.fetch_add(1, Ordering::Relaxed);
+        (taken < self.limits.handshakes_max).then_some(door)
     }
 
     /// The stream of that name, if it exists.
@@ -242,6 +298,15 @@ impl Shared {
                 mailbox.post(Command::Forget(id));
             }
         }
+    }
+}
+
+/// Held by a session that is not connected yet.
+pub struct Door(Arc<Shared>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

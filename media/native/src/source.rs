@@ -67,6 +67,7 @@ pub struct Heard {
     /// (medium, its report)
     pub reports: Vec<(usize, SenderInfo)>,
     pub goodbye: bool,
+    pub authentic: bool,
 }
 
 /// What has been got from a publisher, and asked of it.
@@ -210,6 +211,7 @@ impl Source {
         let Some(clear) = self.link.open_rtcp(packet, now) else {
             return heard;
         };
+        heard.authentic = true;
         for part in rtcp::parts(clear) {
             if let Some(info) = rtcp::read_sender_report(&part) {
                 let known = self

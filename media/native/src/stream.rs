@@ -18,8 +18,12 @@ const INDEX_START: u64 = 1 << 20;
 const TS_START: u64 = 1 << 32;
 /// Index numbers left out at a switch of sources: players see that something is missing.
 const SWITCH_GAP: u64 = 1;
-/// Timestamps that run away from the clock by more than this are those of a new source.
-const RUNAWAY_NS: i128 = 10_000_000_000;
+/// Timestamps that run away from the clock by more than this are those of a new source: at once,
+/// or little by little.
+const RUNAWAY_NS: i64 = 10_000_000_000;
+/// Of what timestamps have run ahead, one part in so many of the time that passes is forgotten:
+/// clocks differ by far less.
+const LEAD_FADES: i64 = 100;
 const PLI_GAP_NS: u64 = 1_000_000_000;
 
 /// Mapping of one medium from source to stream.
@@ -37,6 +41,8 @@ struct Lane {
     source_ts: u32,
     ts: u64,
     at_ns: u64,
+    /// How far the stream's timestamps have run ahead of the time that has passed.
+    lead_ns: i64,
     started: bool,
 }
 
@@ -107,7 +113,7 @@ impl Home {
             lane.rebase_ts(a.ts, hz, now);
             self.clock.new_source(medium);
         }
-        let (index, ts) = lane.place(a, now)?;
+        let (index, ts) = lane.place(a, hz, now)?;
         self.clock.packet(medium, ts, unix_ns);
         self.codecs[medium] = Some(a.codec);
         self.packets_in += 1;
@@ -168,6 +174,7 @@ impl Lane {
             source_ts: a.ts,
             ts,
             at_ns: now,
+            lead_ns: 0,
             started: true,
         };
     }
@@ -181,6 +188,7 @@ impl Lane {
     fn rebase_ts(&mut self, source_ts: u32, hz: u32, now: u64) {
         self.ts = self.ts_now(hz, now);
         self.source_ts = source_ts;
+        self.lead_ns = self.faded(now);
         self.at_ns = now;
     }
 
@@ -189,13 +197,28 @@ impl Lane {
         self.ts.saturating_add_signed(step)
     }
 
-    fn runs_away(&self, ts: u32, hz: u32, now: u64) -> bool {
-        let step = i128::from(ts.wrapping_sub(self.source_ts) as i32);
-        let ns = step * 1_000_000_000 / i128::from(hz);
-        (ns - i128::from(now.saturating_sub(self.at_ns))).abs() > RUNAWAY_NS
+    /// The lead that a packet with this timestamp would have.
+    fn lead(&self, ts: u32, hz: u32, now: u64) -> i64 {
+        let step = i64::from(ts.wrapping_sub(self.source_ts) as i32);
+        let ns = step * 1_000_000_000 / i64::from(hz);
+        let since = ns.saturating_sub(self.elapsed(now));
+        self.faded(now).saturating_add(since)
     }
 
-    fn place(&mut self, a: &Arrival, now: u64) -> Option<(u64, u64)> {
+    fn faded(&self, now: u64) -> i64 {
+        let fades = (self.elapsed(now) / LEAD_FADES).min(self.lead_ns.abs());
+        self.lead_ns - fades * self.lead_ns.signum()
+    }
+
+    fn elapsed(&self, now: u64) -> i64 {
+        i64::try_from(now.saturating_sub(self.at_ns)).unwrap_or(i64::MAX)
+    }
+
+    fn runs_away(&self, ts: u32, hz: u32, now: u64) -> bool {
+        self.lead(ts, hz, now).saturating_abs() > RUNAWAY_NS
+    }
+
+    fn place(&mut self, a: &Arrival, hz: u32, now: u64) -> Option<(u64, u64)> {
         let index = u64::try_from(a.index as i64 + self.index_offset).ok()?;
         if index < self.floor {
             return None;
@@ -205,6 +228,7 @@ impl Lane {
             self.top = index;
         }
         if ts > self.ts {
+            self.lead_ns = self.lead(a.ts, hz, now);
             self.ts = ts;
             self.source_ts = a.ts;
             self.at_ns = now;
@@ -292,6 +316,35 @@ mod tests {
         let (i0, t0) = place(&mut h, 1, &arrival(1, 1, 0), MS).unwrap();
         let (i1, t1) = place(&mut h, 1, &arrival(1, 2, 1 << 31), 34 * MS).unwrap();
         assert_eq!((i1 - i0, t1 - t0), (1, 2_970));
+    }
+
+    #[test]
+    fn timestamps_that_creep_away_are_caught_too() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let (_, first) = place(&mut h, 1, &arrival(1, 1, 0), MS).unwrap();
+        let (mut ts, mut last) = (0u32, first);
+        for n in 1..2_000u64 {
+            ts = ts.wrapping_add(9 * 90_000); // nine seconds on, every 10 ms
+            let now = MS + n * 10 * MS;
+            last = place(&mut h, 1, &arrival(1, 1 + n, ts), now).unwrap().1;
+        }
+        let seconds = (last - first) / 90_000;
+        assert!((20..=31).contains(&seconds), "{seconds} s in 20 s");
+    }
+
+    #[test]
+    fn a_clock_that_drifts_for_days_is_followed() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let (_, first) = place(&mut h, 1, &arrival(1, 1, 0), MS).unwrap();
+        let (mut ts, mut last) = (0u32, first);
+        for n in 1..300_000u64 {
+            ts = ts.wrapping_add(90_090); // a thousandth too fast, for three and a half days
+            let now = MS + n * 1_000 * MS;
+            last = place(&mut h, 1, &arrival(1, 1 + n, ts), now).unwrap().1;
+        }
+        assert_eq!(last - first, 299_999 * 90_090);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Wishes {
     pub keyframe: bool,
     pub goodbye: bool,
     pub authentic: bool,
+    /// Packets that were asked for beyond what may be sent again.
+    pub unheard: u64,
 }
 
 /// What has been done for a viewer.
@@ -200,12 +202,23 @@ impl Viewer {
         now: u64,
         port: &mut Port,
     ) -> Wishes {
+        self.rtcp_within(packet, logs, (now, RESENDS_PER_COMPOUND_MAX), port)
+    }
+
+    /// The same for a viewer that may have `most` packets sent again just `now`.
+    pub fn rtcp_within(
+        &mut self,
+        packet: &mut [u8],
+        logs: &[Log; 2],
+        (now, most): (u64, usize),
+        port: &mut Port,
+    ) -> Wishes {
         let mut wishes = Wishes::default();
         let Some(clear) = self.link.open_rtcp(packet, now) else {
             return wishes;
         };
         wishes.authentic = true;
-        let mut budget = RESENDS_PER_COMPOUND_MAX;
+        let mut budget = RESENDS_PER_COMPOUND_MAX.min(most);
         for part in rtcp::parts(clear) {
             match (part.kind, part.count) {
                 (rtcp::PSFB, rtcp::PLI | rtcp::FIR) => {
@@ -218,11 +231,14 @@ impl Viewer {
                     let Some(at) = self.tracks.iter().position(|t| t.ssrc == media) else {
                         continue;
                     };
-                    let asked = feedback::nacked(part.bytes).take(budget);
-                    budget -= asked.fold(0, |n, sequence| {
+                    for sequence in feedback::nacked(part.bytes) {
+                        if budget == 0 {
+                            wishes.unheard += 1;
+                            continue;
+                        }
                         self.resend(at, sequence, logs, now, port);
-                        n + 1
-                    });
+                        budget -= 1;
+                    }
                 }
                 (rtcp::BYE, _) => wishes.goodbye = true,
                 (rtcp::SR | rtcp::RR, _) => {

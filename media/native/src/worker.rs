@@ -55,6 +55,7 @@ pub struct Worker {
     pending_since: Option<u64>,
     /// Binding requests for sessions we do not know yet.
     early: VecDeque<Early>,
+    early_bytes: usize,
     generation: u64,
     next_tick: u64,
     sweep: usize,
@@ -90,6 +91,7 @@ impl Worker {
             pending: vec![],
             pending_since: None,
             early: VecDeque::new(),
+            early_bytes: 0,
             generation: 0,
             next_tick: 0,
             sweep: 0,

@@ -52,7 +52,8 @@ impl InSsrc {
         if self.got > 1 {
             let difference = (transit.wrapping_sub(self.transit) as i32).unsigned_abs();
             let grown = u64::from(self.jitter) + u64::from(difference);
-            self.jitter = (grown - u64::from((self.jitter + 8) / 16)) as u32;
+            let faded = (u64::from(self.jitter) + 8) / 16;
+            self.jitter = u32::try_from(grown - faded).unwrap_or(u32::MAX);
         }
         self.transit = transit;
     }

@@ -2,11 +2,12 @@
 
 use super::local::{Feed, Local, Tap};
 use super::report::Report;
-use super::{survives, Worker};
+use super::{survives, Early, Worker};
 use crate::clock::Mapping;
 use crate::handshake::{Flow, Peer};
 use crate::packet::{Batch, Packet};
 use crate::shared::{now_ns, StreamInfo};
+use crate::stun;
 use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
 
@@ -112,11 +113,16 @@ impl Worker {
 
     fn add(&mut self, peer: Box<Peer>, now: u64) {
         let info = peer.stream.clone();
+        let ufrag = peer.ufrag.clone();
         self.local(&info);
         let slot = self.peers.insert(peer);
         self.opening.push(slot);
-        let early = std::mem::take(&mut self.early);
-        for mut request in early {
+        let mine = |e: &Early| stun::ufrag(&e.bytes) == Some(&ufrag);
+        let early = std::mem::take(&mut self.early).into_iter();
+        let (mine, others): (Vec<Early>, _) = early.partition(mine);
+        self.early = others.into();
+        for mut request in mine {
+            self.early_bytes -= request.bytes.len();
             if now.saturating_sub(request.at_ns) <= EARLY_NS {
                 self.datagram(&mut request.bytes, request.from, now);
             }

@@ -6,9 +6,10 @@ use crate::handshake::{Flow, Step};
 use crate::net::RawAddr;
 use crate::source::Heard;
 use crate::stun;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// Binding requests of unknown sessions that are kept for a moment.
-const EARLY_MAX: usize = 64;
+/// An address that another session has proved this lately is not taken from it.
+const HELD_NS: u64 = 1_000_000_000;
 
 impl Worker {
     pub(super) fn datagram(&mut self, bytes: &mut [u8], from: RawAddr, now: u64) {
@@ -37,7 +38,7 @@ impl Worker {
     }
 
     fn binding_request(&mut self, bytes: &[u8], from: RawAddr, now: u64) {
-        let Some(ufrag) = stun::ufrag(bytes) else {
+        let Some(ufrag) = survives(|| stun::ufrag(bytes)).flatten() else {
             self.stats.dropped_in += 1;
             return;
         };
@@ -46,6 +47,10 @@ impl Worker {
             return;
         };
         self.stats.stun_in += 1;
+        if self.is_held(slot, &from, now) || self.is_crowded(slot, &from) {
+            self.stats.peers_limited += 1;
+            return;
+        }
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
@@ -67,18 +72,46 @@ impl Worker {
         }
     }
 
+    /// Whether the address is another session's, which has been heard from it just now: whoever
+    /// asks may have forged it. Its owner asks again, so does whoever took over the port.
+    fn is_held(&self, slot: usize, from: &RawAddr, now: u64) -> bool {
+        let other = self.peers.find_addr(from.addr()).filter(|s| *s != slot);
+        let link = other.and_then(|other| self.peers.get(other)?.link());
+        link.is_some_and(|l| l.raw == *from && now.saturating_sub(l.rec.heard_ns) < HELD_NS)
+    }
+
+    /// Whether this peer's first check comes from an address that has enough sessions.
+    fn is_crowded(&self, slot: usize, from: &RawAddr) -> bool {
+        if self.peers.get(slot).is_none_or(|p| p.addr.is_some()) {
+            return false;
+        }
+        let limits = &self.shared.limits;
+        let place = prefix(from.addr().ip());
+        let (mut connecting, mut all) = (0, 0);
+        let there =
+            |p: &&crate::handshake::Peer| p.addr.is_some_and(|a| prefix(a.addr().ip()) == place);
+        for peer in self.peers.iter().filter(there) {
+            all += 1;
+            connecting += usize::from(!peer.connected());
+        }
+        let most = limits.sessions_per_address_max;
+        connecting >= limits.handshakes_per_address_max || (most > 0 && all >= most)
+    }
+
     fn keep_early(&mut self, bytes: &[u8], from: RawAddr, now: u64) {
-        while self.early.front().is_some_and(|e| now - e.at_ns > EARLY_NS) {
+        while let Some(early) = self.early.front().filter(|e| now - e.at_ns > EARLY_NS) {
+            self.early_bytes -= early.bytes.len();
             self.early.pop_front();
         }
-        if self.early.len() < EARLY_MAX {
+        if self.early_bytes + bytes.len() <= self.shared.limits.early_bytes_max {
+            self.early_bytes += bytes.len();
             self.early.push_back(Early {
                 at_ns: now,
                 from,
                 bytes: bytes.to_vec(),
             });
         } else {
-            self.stats.dropped_in += 1;
+            self.stats.early_dropped += 1;
         }
     }
 
@@ -127,10 +160,18 @@ impl Worker {
             return;
         };
         let stream = peer.stream.id;
+        if peer.rates.feedback.left(self.shared.limits.feedback, now) == 0 {
+            self.stats.feedback_limited += 1;
+            return;
+        }
+        let (limits, rates) = (&self.shared.limits, &mut peer.rates);
         match &mut peer.flow {
             Flow::Opening => self.stats.dropped_in += 1,
             Flow::Source(source) => {
                 let heard = source.rtcp(bytes, now);
+                if heard.authentic {
+                    rates.feedback.charge(1, limits.feedback, now);
+                }
                 self.publisher_said(slot, stream, &heard, now);
             }
             Flow::View(viewer) => {
@@ -138,15 +179,24 @@ impl Worker {
                     return;
                 };
                 let before = viewer.counts.rtx;
-                let wishes = viewer.rtcp(bytes, &local.logs, now, &mut self.port);
-                self.stats.rtx_out += viewer.counts.rtx - before;
+                let most = rates.resends.left(limits.resends, now);
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                let wishes = viewer.rtcp_within(bytes, &local.logs, (now, most), &mut self.port);
+                let resent = viewer.counts.rtx - before;
+                self.stats.rtx_out += resent;
+                self.stats.resends_limited += wishes.unheard;
                 if !wishes.authentic {
                     self.stats.dropped_in += 1;
                     return;
                 }
+                rates.feedback.charge(1, limits.feedback, now);
+                rates.resends.charge(resent, limits.resends, now);
+                let may_ask = wishes.keyframe && rates.keyframes.take(1, limits.keyframes, now);
                 peer.settled();
-                if wishes.keyframe {
+                if may_ask {
                     self.ask_keyframe(stream, now);
+                } else if wishes.keyframe {
+                    self.stats.keyframes_limited += 1;
                 }
                 if wishes.goodbye {
                     self.close(slot, "peer said goodbye");
@@ -180,7 +230,15 @@ impl Worker {
             self.stats.dropped_in += 1;
             return;
         };
+        let (limits, rates) = (&self.shared.limits, &mut peer.rates);
+        let bits = 8 * arrival.payload.len() as u64;
+        let allowed = rates.packets.take(1, limits.publisher_packets, now)
+            && rates.bits.take(bits, limits.publisher_bits, now);
         peer.settled();
+        if !allowed {
+            self.stats.packets_limited += 1;
+            return;
+        }
         let codec = arrival.codec;
         if !self.is_on_air(slot, session, info.id) {
             return;
@@ -256,6 +314,17 @@ impl Worker {
             self.shared
                 .outbox
                 .event(peer.id, &peer.stream.name, "tracks", detail);
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the /64 that one customer has.
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
 }

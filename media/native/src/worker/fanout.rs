@@ -50,10 +50,24 @@ impl Worker {
                 self.stats.dropped_between += batch.packets.len() as u64;
             }
         }
-        tap(local, &batch.packets, &self.shared, now);
+        let source = hearth.source;
+        if survives(|| tap(local, &batch.packets, &self.shared, now)).is_none() {
+            self.untapped(stream, source);
+        }
         self.deliver(stream, &batch.packets);
         if overflow {
             self.ask_keyframe(stream, now);
+        }
+    }
+
+    /// Taking a publisher's units apart panicked: it goes, and what was half-built with it.
+    pub(super) fn untapped(&mut self, stream: u64, source: Option<usize>) {
+        if let Some(tap) = self.hearth(stream).and_then(|h| h.tap.as_mut()) {
+            *tap = Tap::default();
+        }
+        match source {
+            Some(slot) => self.panicked(slot),
+            None => self.stats.panics += 1,
         }
     }
 
@@ -197,6 +211,18 @@ impl Tap {
         for (_, assembler) in self.assemblers.iter_mut().flatten() {
             assembler.restart();
         }
+    }
+
+    /// Units that need not be waited for any longer, with their medium.
+    pub(super) fn expire(&mut self, now: u64) -> Vec<(usize, crate::tap::Assembled)> {
+        let mut made = vec![];
+        for (medium, slot) in self.assemblers.iter_mut().enumerate() {
+            let Some((_, assembler)) = slot else { continue };
+            let mut units = vec![];
+            assembler.expire(now, &mut units);
+            made.extend(units.into_iter().map(|unit| (medium, unit)));
+        }
+        made
     }
 
     fn assembler(&mut self, packet: &Packet) -> Option<&mut Assembler> {

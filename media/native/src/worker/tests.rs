@@ -18,12 +18,10 @@ fn worker() -> Worker {
         wake: wake.clone(),
     };
     let limits = Limits {
-        gso: true,
-        hold_ns: 0,
         gop_bytes_max: 1 << 20,
         sessions_max: 10,
-        silence_ns: 30_000_000_000,
-        handshake_ns: 10_000_000_000,
+        early_bytes_max: 64 * 96,
+        ..Limits::default()
     };
     let shared = Arc::new(Shared::new(limits, vec![mailbox]).unwrap());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -161,8 +159,12 @@ fn early_binding_requests_are_bounded() {
     for _ in 0..1_000 {
         w.datagram(&mut b[..len], from, 5);
     }
-    assert_eq!(w.early.len(), 64);
-    assert_eq!(w.stats.dropped_in, 1_000 - 64);
+    let kept = w.shared.limits.early_bytes_max / len;
+    assert_eq!(w.early.len(), kept);
+    assert_eq!(w.stats.early_dropped, 1_000 - kept as u64);
     w.datagram(&mut b[..len], from, 100_000_000);
     assert_eq!(w.early.len(), 1, "old ones are forgotten");
+    assert_eq!(w.early_bytes, len);
 }
+
+mod limits;

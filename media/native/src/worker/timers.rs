@@ -44,6 +44,7 @@ impl Worker {
     /// Publishers' feedback. False: nothing is on air here.
     fn tick_streams(&mut self, now: u64) -> bool {
         let mut panicked = vec![];
+        let mut untapped = vec![];
         let mut due = vec![];
         let mut busy = false;
         for (id, local) in &mut self.streams {
@@ -59,14 +60,12 @@ impl Worker {
                 due.push(*id);
             }
             if let (Some(tap), Some(session)) = (&mut hearth.tap, hearth.home.publisher) {
-                let mut made = vec![];
-                for (medium, slot) in tap.assemblers.iter_mut().enumerate() {
-                    let Some((_, assembler)) = slot else { continue };
-                    let mut units = vec![];
-                    assembler.expire(now, &mut units);
-                    made.extend(units.into_iter().map(|unit| (medium, unit)));
+                match survives(|| tap.expire(now)) {
+                    Some(made) => {
+                        tap_units(&local.info.name, session, &local.clocks, made, &self.shared);
+                    }
+                    None => untapped.push((*id, slot)),
                 }
-                tap_units(&local.info.name, session, &local.clocks, made, &self.shared);
             }
             let Some(Flow::Source(source)) = self.peers.get_mut(slot).map(|p| &mut p.flow) else {
                 continue;
@@ -76,6 +75,9 @@ impl Worker {
                 Some(asked) => self.stats.nacks_out += asked,
                 None => panicked.push(slot),
             }
+        }
+        for (stream, slot) in untapped {
+            self.untapped(stream, Some(slot));
         }
         for slot in panicked {
             self.panicked(slot);

@@ -22,6 +22,13 @@ struct Pair {
     finished: u64,
 }
 
+/// What an end was told of the other's certificate.
+#[derive(Clone, Copy)]
+enum Hash {
+    Right(&'static digest::Algorithm),
+    Wrong(usize),
+}
+
 /// One end with what became of it.
 struct End {
     handshake: Handshake,
@@ -30,9 +37,12 @@ struct End {
 }
 
 impl End {
-    fn new(pair: &Pair, me: usize, now: Instant) -> Self {
+    fn new(pair: &Pair, me: usize, hash: Hash, now: Instant) -> Self {
         let other = pair.certificates[1 - me].der().0;
-        let expected = digest::digest(&digest::SHA256, other).as_ref().to_vec();
+        let expected = match hash {
+            Hash::Right(algorithm) => digest::digest(algorithm, other).as_ref().to_vec(),
+            Hash::Wrong(length) => vec![7; length],
+        };
         let handshake = Handshake::new(&pair.certificates[me], me == 0, expected, now);
         End {
             handshake: handshake.expect("a handshake"),
@@ -42,6 +52,7 @@ impl End {
     }
 
     fn take(&mut self, datagram: &[u8], now: Instant) -> Vec<Vec<u8>> {
+        _native::dtls::is_alert(datagram);
         self.handshake.receive(datagram, now);
         self.poll()
     }
@@ -63,7 +74,15 @@ fn play(plan: &[u8], pair: &mut Pair) {
     let seed = u64::from_le_bytes(plan.try_into().expect("eight bytes"));
     let random = &mut Random::new(seed);
     let mut now = Instant::now();
-    let mut ends = [End::new(pair, 0, now), End::new(pair, 1, now)];
+    let hash = match random.below(16) {
+        0 => Hash::Wrong(32),
+        1 => Hash::Wrong(20),
+        2 => Hash::Right(&digest::SHA512),
+        3 => Hash::Right(&digest::SHA384),
+        _ => Hash::Right(&digest::SHA256),
+    };
+    let sha256 = Hash::Right(&digest::SHA256);
+    let mut ends = [End::new(pair, 0, sha256, now), End::new(pair, 1, hash, now)];
     let mut wires: [Vec<Vec<u8>>; 2] = [vec![], ends[0].poll()];
     let mut left = PER_HANDSHAKE;
     for _ in 0..ROUNDS_MAX {
@@ -89,6 +108,10 @@ fn play(plan: &[u8], pair: &mut Pair) {
         }
         now += Duration::from_millis(200);
         for me in 0..2 {
+            if random.one_in(24) {
+                ends[me].handshake.close();
+            }
+            ends[me].handshake.next_timeout();
             ends[me].handshake.timeout(now);
             let answer = ends[me].poll();
             wires[1 - me].extend(answer);
@@ -96,6 +119,9 @@ fn play(plan: &[u8], pair: &mut Pair) {
         if ends.iter().all(|e| e.over || e.keys.is_some()) && left == 0 {
             break;
         }
+    }
+    if let Hash::Wrong(_) = hash {
+        assert!(ends[1].keys.is_none(), "keys for somebody else");
     }
     if let [Some(a), Some(b)] = [&ends[0].keys, &ends[1].keys] {
         assert_eq!((&a.material, a.profile), (&b.material, b.profile));

@@ -7,6 +7,7 @@ use crate::session::{head_len, link, sockets, Remote, AUDIO, RTX, VIDEO};
 use crate::{campaign, captured};
 use _native::log::{Log, KEPT_PACKETS};
 use _native::net::Port;
+use _native::rtcp;
 use _native::sdp::Codec;
 use _native::source::{PayloadType, Source, SourceRec, TransportIn};
 use _native::srtp::Window;
@@ -166,6 +167,16 @@ impl Chain {
         self.viewer.start(&self.logs, now);
         self.viewer.catch_up(&self.logs[1], now, &mut self.port);
         self.source.counts();
+        self.source.pli(&mut self.port);
+        self.home.ask(now);
+        self.home.ask_due(now);
+        let link = &mut self.source.link;
+        link.gone(now, 30_000_000_000);
+        if random.one_in(8) {
+            link.alert(now);
+            self.source.bye(&mut self.port);
+            self.viewer.bye(&mut self.port);
+        }
         self.port.flush();
     }
 }
@@ -173,6 +184,10 @@ impl Chain {
 /// A captured packet with another number, time, source or payload, then mutated or not.
 fn packet(random: &mut Random, chain: &Chain) -> Vec<u8> {
     let mut b = random.pick(&chain.rtp).clone();
+    if random.one_in(2) {
+        let number = (chain.arrived as u16).wrapping_add(random.below(3) as u16);
+        b = extended(random, &b[head_len(&b).min(b.len())..], number);
+    }
     if random.one_in(2) {
         b = mutate(random, &b, &chain.rtp);
     }
@@ -219,6 +234,44 @@ fn packet(random: &mut Random, chain: &Chain) -> Vec<u8> {
     b
 }
 
+/// A packet with a transport-wide number (RFC 8285, both forms), padded or not.
+fn extended(random: &mut Random, payload: &[u8], number: u16) -> Vec<u8> {
+    let [high, low] = number.to_be_bytes();
+    let mut b = vec![0x90, 0x80 | 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    if random.one_in(2) {
+        b.extend_from_slice(&[0xbe, 0xde, 0, 2, 0x10, 0x30, 0x31, high, low, 0, 0, 0]);
+    } else {
+        b.extend_from_slice(&[0x10, 0, 0, 2, 1, 1, 0x30, 3, 2, high, low, 0]);
+    }
+    b.extend_from_slice(payload);
+    if random.one_in(8) {
+        b[0] |= 0x20;
+        b.extend_from_slice(&[0, 0, 3]);
+    }
+    b
+}
+
+/// What a sound publisher reports just now, and its goodbye.
+fn reports(random: &mut Random, chain: &Chain) -> Vec<u8> {
+    let mut b = vec![];
+    let seconds = *random.pick(&[0i64, 0, 0, 1, -1, 4, 30, -4_000]);
+    let ntp = rtcp::ntp_from_unix_ns(chain.now as i64 + seconds * 1_000_000_000);
+    for ssrc in [VIDEO, AUDIO] {
+        let info = rtcp::SenderInfo {
+            ssrc,
+            ntp,
+            rtp: (u128::from(chain.now) * 90_000 / 1_000_000_000) as u32,
+            packets: 1,
+            octets: 2,
+        };
+        rtcp::sender_report(&mut b, &info);
+    }
+    if random.one_in(50) {
+        rtcp::bye(&mut b, &[VIDEO, AUDIO]);
+    }
+    b
+}
+
 #[test]
 fn rtp_of_a_publisher() {
     let mut all = chain(1);
@@ -259,6 +312,11 @@ fn rtcp_of_a_publisher() {
             chain.time_passes(random);
         }
         let seed = random.pick(&chain.rtcp).clone();
+        let sound = reports(random, chain);
+        if random.one_in(4) {
+            return sound;
+        }
+        let seed = if random.one_in(2) { sound } else { seed };
         let mut b = mutate(random, &seed, &chain.rtcp);
         if b.len() >= 8 && random.one_in(2) {
             b[4..8].copy_from_slice(&random.pick(&[VIDEO, AUDIO, RTX]).to_be_bytes());

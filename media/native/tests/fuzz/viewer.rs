@@ -98,6 +98,7 @@ fn rtcp_of_a_viewer() {
         let mut forged = clear.to_vec();
         let wishes = w.viewer.rtcp(&mut forged, &w.logs, w.now, &mut w.port);
         assert!(!wishes.authentic);
+        w.viewer.lost();
         w.port.flush();
     });
     assert!(all.resent > 0, "no NACK was understood");
