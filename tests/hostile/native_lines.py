@@ -26,11 +26,9 @@ _REGISTERS = 27
 _OFFSET = re.compile(r"^  Offset: +0x([0-9a-f]+)")
 _FILE = re.compile(r"^  (\d+)\t(\d+)\t\d+\t\d+\t(\S+)$")
 _FOLDER = re.compile(r"^  (\d+)\t(\S+)$")
-_CHANGE = re.compile(
-    r"\]  (?:Extended opcode 2: set Address to 0x(?P<set>[0-9a-f]+)"
-    r"|Advance PC by (?:constant )?\d+ to 0x(?P<to>[0-9a-f]+)"
-    r"|Advance Line by -?\d+ to (?P<line>\d+))"
-)
+_PLACED = re.compile(r"\]  Extended opcode 2: set Address to 0x([0-9a-f]+)")
+_ADVANCED = re.compile(r"\]  Advance PC by (?:constant |fixed size amount )?\d+ to 0x([0-9a-f]+)")
+_LINE = re.compile(r"\]  Advance Line by -?\d+ to (\d+)")
 _FILE_SET = re.compile(r"\]  Set File Name to entry (\d+)")
 _STATEMENT = re.compile(r"\]  Set is_stmt to (\d)")
 _SPECIAL = re.compile(r"\]  Special opcode .* to 0x([0-9a-f]+) and Line by -?\d+ to (\d+)")
@@ -48,36 +46,53 @@ def line_addresses(program: Path, crate: str) -> dict[tuple[str, int], set[int]]
     """
     wanted = _tables_of(program, crate)
     found: dict[tuple[str, int], set[int]] = defaultdict(set)
-    folders: dict[str, str] = {}
-    files: dict[str, str] = {}
-    offset, file, line, address = -1, "1", 1, 0
-    statement = linked = True
+    machine, offset = _LineMachine(), -1
     for row in _readelf(program, "rawline"):
         if head := _OFFSET.match(row):
-            offset, folders, files = int(head[1], 16), {"0": ""}, {}
-        elif offset not in wanted:
-            continue
-        elif entry := _FILE.match(row):
-            files[entry[1]] = f"{folders[entry[2]]}/{entry[3]}"
-        elif entry := _FOLDER.match(row):
-            folders[entry[1]] = entry[2]
-        elif change := _CHANGE.search(row):
-            if change["line"]:
-                line = int(change["line"])
-            else:
-                address = int(change["to"] or change["set"], 16)
-                linked = linked if change["to"] else address > 0
-        elif change := _FILE_SET.search(row):
-            file = change[1]
-        elif change := _STATEMENT.search(row):
-            statement = change[1] == "1"
-        elif special := _SPECIAL.search(row):
-            address, line = int(special[1], 16), int(special[2])
-        elif "End of Sequence" in row:
-            file, line, address, statement = "1", 1, 0, True
-        if _ROW.search(row) and statement and linked and line:
-            found[files[file], line].add(address)
+            machine, offset = _LineMachine(), int(head[1], 16)
+        elif offset in wanted and machine.takes(row):
+            found[machine.files[machine.file], machine.line].add(machine.address)
     return found
+
+
+class _LineMachine:
+    """The state machine of one line table (DWARF 4, 6.2.2), fed with what `readelf` says of it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self._folders = {"0": ""}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.file, self.line, self.address = "1", 1, 0
+        self._statement = self._linked = True
+
+    def takes(self, row: str) -> bool:
+        """Whether this row of the program says: here begins a statement's code."""
+        if entry := _FILE.match(row):
+            self.files[entry[1]] = f"{self._folders[entry[2]]}/{entry[3]}"
+        elif entry := _FOLDER.match(row):
+            self._folders[entry[1]] = entry[2]
+        elif "End of Sequence" in row:
+            self._begin()
+        else:
+            self._moves(row)
+        return bool(_ROW.search(row)) and self._statement and self._linked and self.line > 0
+
+    def _moves(self, row: str) -> None:
+        if special := _SPECIAL.search(row):
+            self.address, self.line = int(special[1], 16), int(special[2])
+        elif change := _PLACED.search(row):
+            self.address = int(change[1], 16)
+            self._linked = self.address > 0
+        elif change := _ADVANCED.search(row):
+            self.address = int(change[1], 16)
+        elif change := _LINE.search(row):
+            self.line = int(change[1])
+        elif change := _FILE_SET.search(row):
+            self.file = change[1]
+        elif change := _STATEMENT.search(row):
+            self._statement = change[1] == "1"
 
 
 def _tables_of(program: Path, crate: str) -> set[int]:
