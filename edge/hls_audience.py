@@ -21,7 +21,10 @@ LEAST: Final = 0.05
 RENDITIONS: Final[Mapping[str, str]] = {"v/live.m3u8": "v", "a/live.m3u8": "a", "c/live.m3u8": "c"}
 """The playlists by which players are counted."""
 
+_ASKED_MAX: Final = STREAMS_MAX * 2 * len(RENDITIONS)
+
 _Round = dict[str, dict[str, float]]
+"""Seconds of playing that were asked for, by stream and rendition."""
 
 
 class Audience:
@@ -30,26 +33,23 @@ class Audience:
     def __init__(self, *, part_seconds: float, segment_seconds: float) -> None:
         self._part_seconds = part_seconds
         self._segment_seconds = segment_seconds
-        self._round: _Round = {}
-        """Seconds of playing that were asked for since the last count, by stream and rendition."""
+        self._asked: dict[tuple[str, str, bool], int] = {}
+        """Requests since the last count: stream, rendition, whether by who asks for every part."""
         self._rounds: list[tuple[float, float, _Round]] = []
         """The rounds of the window: begin, end, what was asked."""
         self._began = 0.0
 
     def asked(self, stream: str, *, rendition: str, blocking: bool) -> None:
         """A playlist was asked for; `blocking`: by who asks for every part."""
-        seconds = self._part_seconds if blocking else self._segment_seconds
-        counted = self._round.get(stream)
-        if counted is None:
-            if len(self._round) >= STREAMS_MAX:
-                return
-            counted = self._round[stream] = {}
-        counted[rendition] = counted.get(rendition, 0.0) + seconds
+        key = (stream, rendition, blocking)
+        count = self._asked.get(key, 0)
+        if count or len(self._asked) < _ASKED_MAX:
+            self._asked[key] = count + 1
 
     def counts(self, now: float) -> dict[str, float]:
         """Viewers per stream, and begins a new round. To be called every few seconds."""
-        self._rounds.append((self._began, now, self._round))
-        self._began, self._round = now, {}
+        self._rounds.append((self._began, now, self._take_round()))
+        self._began = now
         oldest = now - WINDOW_SECONDS
         self._rounds = [item for item in self._rounds if item[1] > oldest]
         totals: _Round = {}
@@ -68,3 +68,12 @@ class Audience:
         if len(counts) > STREAMS_TOLD_MAX:
             counts = dict(sorted(counts.items(), key=lambda item: -item[1])[:STREAMS_TOLD_MAX])
         return counts
+
+    def _take_round(self) -> _Round:
+        taken: _Round = {}
+        for (stream, rendition, blocking), count in self._asked.items():
+            seconds = count * (self._part_seconds if blocking else self._segment_seconds)
+            counted = taken.setdefault(stream, {})
+            counted[rendition] = counted.get(rendition, 0.0) + seconds
+        self._asked.clear()
+        return taken

@@ -6,31 +6,25 @@ once everything before it has been answered.
 """
 
 import asyncio
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edge.admission import Admission, Taker
-from edge.hls_reply import head
-from edge.hls_server import Client, HlsServer, Request, read_target
-from edge.http_head import HEAD_BYTES_MAX, Fields, Head, parse
+from edge.hls_reply import Bytes, head, ready
+from edge.hls_request import Request, is_hls, read_target, read_whole, unreadable
+from edge.hls_server import Client, HlsServer
+from edge.http_date import HttpDate
+from edge.http_head import HEAD_BYTES_MAX, Fields, parse
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, wire
 from edge.timer_wheel import TimerWheel
 from media.hls.shelf import Reply
 
-METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-PREFIX: Final = "/hls/"
 REQUESTS_A_TURN: Final = 64
 """Pipelined requests that are answered before the loop may do something else."""
 LINGER_SECONDS: Final = 1.0
 """How long a refused client's bytes are read and dropped, so that it sees why before the reset."""
-_TOGETHER_BYTES_MAX: Final = 65_536
-
-
-def is_hls(head: Head) -> bool:
-    """Whether a request is answered here; by its target's own bytes, nothing decoded."""
-    return head.target.startswith(PREFIX) and head.method in METHODS
 
 
 class Door(Protocol):
@@ -51,8 +45,7 @@ class Surroundings:
     wheel: TimerWheel
     loop: asyncio.AbstractEventLoop
     admission: Admission
-    date: Callable[[], bytes]
-    """The present Date field's value."""
+    date: HttpDate
 
 
 class HlsConnection(Client, asyncio.Protocol):
@@ -62,13 +55,16 @@ class HlsConnection(Client, asyncio.Protocol):
         "_around",
         "_busy",
         "_data",
+        "_descriptor",
         "_door",
         "_ending",
         "_full",
+        "_idle_seconds",
         "_looping",
         "_partial",
         "_proxied",
         "_remote",
+        "_server",
         "_transport",
         "_unsent",
         "account",
@@ -78,8 +74,12 @@ class HlsConnection(Client, asyncio.Protocol):
     def __init__(self, around: Surroundings, door: Door, *, peer: str) -> None:
         super().__init__()
         self._around = around
+        self._server = around.server
         self._door = door
         self._transport: asyncio.Transport | None = None
+        self._idle_seconds = around.settings.idle_seconds
+        self._descriptor = -1
+        """Of the socket that answers may go to directly; -1: there is none, as with TLS."""
         self._data = b""
         self._busy = False
         """A request is being answered."""
@@ -101,6 +101,9 @@ class HlsConnection(Client, asyncio.Protocol):
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Goes on with a connection whose first bytes somebody else has read."""
         self._transport = transport
+        plain = transport.get_extra_info("sslcontext") is None
+        held = transport.get_extra_info("socket") if plain else None
+        self._descriptor = -1 if held is None else held.fileno()
         transport.set_write_buffer_limits(high=self._around.settings.unsent_bytes_max)
         self.data_received(data)
 
@@ -117,6 +120,11 @@ class HlsConnection(Client, asyncio.Protocol):
             return
         if self._data:
             data = self._data + data
+        elif not (self._busy or self._full):
+            request = read_whole(data)
+            if request is not None:
+                self._begin(request)
+                return
         self._data = data
         if not self._busy and not self._full:
             self._go_on()
@@ -138,7 +146,7 @@ class HlsConnection(Client, asyncio.Protocol):
         self._transport = None
         self._ending = True
         self._data = b""
-        self._around.server.forget(self)
+        self._server.forget(self)
         self._door.closed(self)
 
     def on_deadline(self) -> None:
@@ -155,7 +163,7 @@ class HlsConnection(Client, asyncio.Protocol):
         elif unsent or self._ending:
             transport.abort()
         elif self.waits_for is not None:
-            self._around.server.overdue(self)
+            self._server.overdue(self)
         elif self._busy:
             due = self._around.loop.time() + self._around.settings.idle_seconds
             self._around.wheel.set(self, due)
@@ -166,27 +174,25 @@ class HlsConnection(Client, asyncio.Protocol):
             transport.close()
 
     def finish(self, request: Request, reply: Reply) -> None:
-        fields = request.fields
-        asked = fields.range if request.method == "GET" and not fields.if_range else ""
-        try:
-            start, body = head(
-                reply,
-                range=asked,
-                keep_alive=request.keep_alive,
-                date=self._around.date(),
-                shared=self.shared,
-            )
-        except Refusal as problem:
-            self.refuse(request, problem)
+        transport = self._transport
+        if transport is None:
             return
-        if request.method == "HEAD":
-            self._answered(start, b"", keep_alive=request.keep_alive)
+        if not request.plain:
+            self._finish_unusual(request, reply)
+            return
+        _, first, rest = ready(reply, self._around.date.value, shared=self.shared)
+        if rest:
+            self._send_much(transport, first, rest)
         else:
-            self._answered(start, body, keep_alive=request.keep_alive)
+            transport.write(first)
+        self._answered(keep_alive=True)
 
     def refuse(self, request: Request, problem: Refusal) -> None:
-        data = wire(problem, close=not request.keep_alive, head_only=request.method == "HEAD")
-        self._answered(data, b"", keep_alive=request.keep_alive)
+        if self._transport is None:
+            return
+        head_only = request.method == "HEAD"
+        self._transport.write(wire(problem, close=not request.keep_alive, head_only=head_only))
+        self._answered(keep_alive=request.keep_alive)
 
     def close(self) -> None:
         """The worker stops."""
@@ -194,22 +200,55 @@ class HlsConnection(Client, asyncio.Protocol):
             self._ending = True
             self._transport.close()
 
-    def _answered(self, start: bytes, body: bytes | memoryview, *, keep_alive: bool) -> None:
-        transport = self._transport
-        if transport is None:
+    def _finish_unusual(self, request: Request, reply: Reply) -> None:
+        """Ranges, HEAD, preflights, last answers."""
+        try:
+            start, body = head(
+                reply,
+                range=request.range,
+                keep_alive=request.keep_alive,
+                date=self._around.date.value,
+                shared=self.shared,
+            )
+        except Refusal as problem:
+            self.refuse(request, problem)
             return
-        if len(body) <= _TOGETHER_BYTES_MAX:
-            transport.write(start + body)
-        else:
+        transport = self._transport
+        assert transport is not None
+        if request.method == "HEAD" or not body:
             transport.write(start)
-            transport.write(body)
+        else:
+            self._send_much(transport, start, body)
+        self._answered(keep_alive=request.keep_alive)
+
+    def _send_much(self, transport: asyncio.Transport, first: bytes, rest: Bytes) -> None:
+        """Writes both without joining them, straight to the socket as far as it takes them.
+
+        The descriptor is the transport's until `connection_lost`; nothing overtakes what the
+        transport still holds.
+        """
+        sent = 0
+        if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            try:
+                sent = os.writev(self._descriptor, (first, rest))
+            except OSError:  # no room now, or broken: the transport will see
+                sent = 0
+        if sent < len(first):
+            transport.write(first[sent:])
+            transport.write(rest)
+        elif sent < len(first) + len(rest):
+            transport.write(memoryview(rest)[sent - len(first) :])
+
+    def _answered(self, *, keep_alive: bool) -> None:
+        """Goes on after an answer, or closes."""
         self._busy = False
         if not keep_alive:
             self._ending = True
-            transport.close()
+            if self._transport is not None:
+                self._transport.close()
             return
         around = self._around
-        around.wheel.set(self, around.loop.time() + around.settings.idle_seconds)
+        around.wheel.set(self, around.loop.time() + self._idle_seconds)
         if self._data and not self._looping:
             around.loop.call_soon(self._resume)
 
@@ -252,12 +291,7 @@ class HlsConnection(Client, asyncio.Protocol):
         if asked.fields.body:
             raise Refusal(400, "a request for HLS has no body", code="http.malformed")
         self._data = data[end + 4 :]
-        self._busy = True
         try:
-            if self._proxied:
-                self._see_through(asked.fields)
-            if self.taker is not None:
-                self._around.admission.request(self.taker)
             request = read_target(
                 asked.target,
                 method=asked.method,
@@ -265,11 +299,30 @@ class HlsConnection(Client, asyncio.Protocol):
                 fields=asked.fields,
             )
         except Refusal as problem:
-            bare = Request(asked.method, "", "", "", "", asked.keep_alive, asked.fields)
-            self.refuse(bare, problem)
+            self._busy = True
+            self.refuse(unreadable(asked), self._over(asked.fields) or problem)
         else:
-            self._around.server.begin(request, self)
+            self._begin(request)
         return True
+
+    def _begin(self, request: Request) -> None:
+        self._busy = True
+        if self._proxied or self.taker is not None:
+            problem = self._over(request.fields)
+            if problem is not None:
+                self.refuse(request, problem)
+                return
+        self._server.begin(request, self)
+
+    def _over(self, fields: Fields) -> Refusal | None:
+        """Why whoever asks may not ask any more now."""
+        if self._proxied:
+            self._see_through(fields)
+        try:
+            self._around.admission.request(self.taker)
+        except Refusal as problem:
+            return problem
+        return None
 
     def _see_through(self, fields: Fields) -> None:
         """A trusted proxy's connection carries many clients' requests: this one's, now."""
@@ -295,7 +348,7 @@ class HlsConnection(Client, asyncio.Protocol):
         self._transport = None
         self._ending = True
         self._data = b""
-        self._around.server.forget(self)
+        self._server.forget(self)
         transport.set_write_buffer_limits()
         self._door.to_http(self, transport, data)
 

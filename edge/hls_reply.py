@@ -2,8 +2,8 @@
 
 What the shelf says may be kept is kept by all (`public`) only when whoever asks a cache may have it
 (`edge/access.py`, `Pass.shared`); else by the one who asked alone (`private`). docs/cdn.md has the
-table. Heads of equal shape are made once and remembered; only the date and the body are put to them. What
-is written is the same on every way a request can come in (`edge/hls_server.py`).
+table. Heads of equal shape are made once and remembered; only the date and the body are put to them; a
+whole answer is kept ready for as long as its date holds. What is written is the same on every way a request can come in (`edge/hls_server.py`).
 """
 
 import re
@@ -12,9 +12,12 @@ from http import HTTPStatus
 from typing import Final
 
 from edge.problems import Refusal
-from media.hls.shelf import Reply
+from media.hls.shelf import Reply, Wire
 
 Bytes = bytes | memoryview
+
+JOINED_BYTES_MAX: Final = 16_384
+"""Longest body that is kept a second time, behind its head."""
 
 _RANGE: Final = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 _MEDIA: Final = (b"video/", b"audio/")
@@ -73,6 +76,22 @@ def head(
     start = _head(status, reply.content_type, kept, headers, len(body))
     end = b"\r\n\r\n" if keep_alive else b"\r\nConnection: close\r\n\r\n"
     return start + date + end, body
+
+
+def ready(reply: Reply, date: bytes, *, shared: bool) -> Wire:
+    """The whole reply for a connection that stays, made once for each date, which is told apart by
+    identity: first bytes, and the rest that would cost too much to join to them."""
+    known = reply.wire_shared if shared else reply.wire_own
+    if known is not None and known[0] is date:
+        return known
+    start, body = head(reply, range="", keep_alive=True, date=date, shared=shared)
+    joined = len(body) <= JOINED_BYTES_MAX
+    made = (date, start + body, b"") if joined else (date, start, reply.body)
+    if shared:
+        reply.wire_shared = made
+    else:
+        reply.wire_own = made
+    return made
 
 
 def fields(reply: Reply, headers: Headers, *, shared: bool) -> Headers:

@@ -8,19 +8,16 @@ the shelf's.
 """
 
 import asyncio
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple
-from urllib.parse import unquote
+from typing import Final
 
 from edge.access import Access, Caller, Pass, hls_token
 from edge.admission import Admission, Taker
-from edge.hls_audience import RENDITIONS, Audience
+from edge.hls_audience import Audience
 from edge.hls_reply import PREFLIGHT
+from edge.hls_request import Place, Request, Wanted
 from edge.http_head import Fields
-from edge.play_links import LINK
 from edge.problems import Refusal, refusal
 from edge.timer_wheel import Timer, TimerWheel
 from media.hls.shelf import Reply, Shelf, Wait
@@ -34,51 +31,26 @@ DEMAND_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
 """How often streams that are waited for are looked at unasked, should a wake-up be lost."""
 
-_TARGETS_REMEMBERED: Final = 4_096
-_TARGET: Final = re.compile(
-    r"/hls/(?:(?:~|%7[Ee])([A-Za-z0-9._~+=%-]{1,1024})/|_(" + LINK + r")/)?"
-    r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/([A-Za-z0-9._/-]{1,128})"
-)
-
-
-class Request(NamedTuple):
-    """One HLS request, read."""
-
-    method: str
-    stream: str
-    path: str
-    query: str
-    key: str
-    """The key in the path, or empty."""
-    keep_alive: bool
-    fields: Fields
-    link: str = ""
-    """The play link in the path, or empty."""
-
-
 _PREFLIGHT: Final = Reply(204, b"", b"no-store", b"", PREFLIGHT)
 
 
 class Client(Timer):
     """Who asks: one request at a time, answered by exactly one `finish` or `refuse`."""
 
-    __slots__ = ("holder", "late", "passed", "taker", "waits_for")
+    __slots__ = ("holder", "late", "passed", "shared", "taker", "waits_for")
 
     def __init__(self) -> None:
         super().__init__()
         self.waits_for: Request | None = None
         self.late: Reply | None = None
-        self.passed: tuple[Fields, str, str, Pass] | None = None
+        self.passed: tuple[Fields, Place, Pass] | None = None
         """The last decision: for these fields, stream, and key or link in the path."""
+        self.shared = True
+        """Whether its answers may be kept for others than who asked."""
         self.taker: Taker | None = None
         """The address on whose account it asks; None: a free one."""
         self.holder: Taker | None = None
         """The key on whose account it asks, where keys have limits."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether the answer may be kept for others than who asked."""
-        return self.passed is None or self.passed[3].shared
 
     @abstractmethod
     def finish(self, request: Request, reply: Reply) -> None:
@@ -99,23 +71,16 @@ class Client(Timer):
         """The peer's address, for the hook."""
 
 
-def read_target(target: str, *, method: str, keep_alive: bool, fields: Fields) -> Request:
-    """The HLS request in a request target. Raises: Refusal (404)."""
-    stream, rest, query, key, link = _read(target)
-    return Request(method, stream, rest, query, key, keep_alive, fields, link)
+class _Group:
+    """Clients that wait for the same."""
 
+    __slots__ = ("clients", "late", "seconds")
 
-@lru_cache(maxsize=_TARGETS_REMEMBERED)
-def _read(target: str) -> tuple[str, str, str, str, str]:
-    """Stream, path below it, query, and the key or the link in the path."""
-    path, _, query = target.partition("?")
-    match = _TARGET.fullmatch(path)
-    if match is None:
-        raise Refusal(404, "there is no such HLS resource", code="hls.unknown")
-    key, link, stream, rest = match.groups()
-    if key and "%" in key:
-        key = unquote(key)
-    return stream, rest, query, key or "", link or ""
+    def __init__(self, late: Reply, seconds: float) -> None:
+        self.clients: dict[Client, None] = {}
+        self.late = late
+        self.seconds = seconds
+        """How long each of them waits before it gets `late`."""
 
 
 class HlsServer:
@@ -143,7 +108,7 @@ class HlsServer:
         self._tasks = tasks
         self._demand = demand
         self._loop = loop
-        self._waiting: dict[str, dict[tuple[str, str], dict[Client, None]]] = {}
+        self._waiting: dict[str, dict[Wanted, _Group]] = {}
         self._demanded: dict[str, float] = {}
         self._stopped = False
         self.audience = audience
@@ -155,7 +120,8 @@ class HlsServer:
     @property
     def waiting(self) -> int:
         """Clients that wait for something to be published."""
-        return sum(len(clients) for groups in self._waiting.values() for clients in groups.values())
+        every = [group for groups in self._waiting.values() for group in groups.values()]
+        return sum(len(group.clients) for group in every)
 
     def begin(self, request: Request, client: Client) -> None:
         """Answers the client now or later. One request of a client at a time."""
@@ -166,9 +132,8 @@ class HlsServer:
         if (
             passed is None
             or passed[0] is not request.fields
-            or passed[1] != request.stream
-            or passed[2] != (request.link or request.key)
-            or 0 < passed[3].until_unix <= self._access.now_unix()
+            or passed[1] != request.place
+            or 0 < passed[2].until_unix <= self._access.now_unix()
         ):
             self._check(request, client)
             return
@@ -182,14 +147,15 @@ class HlsServer:
             return
         now = self._loop.time()
         released: list[tuple[Client, Request, Reply]] = []
-        for (path, query), clients in groups.items():
-            answer = self._shelf.answer(stream, path=path, query=query, now=now)
+        # Media before playlists: who has the part plays on, the playlist is for the next one.
+        for wanted, group in sorted(groups.items(), key=lambda item: bool(item[0].rendition)):
+            answer = self._shelf.answer(stream, path=wanted.path, query=wanted.query, now=now)
             if isinstance(answer, Wait):
-                self._waiting.setdefault(stream, {})[path, query] = clients
+                self._waiting.setdefault(stream, {})[wanted] = group
             else:
                 released.extend(
                     (client, client.waits_for, answer)
-                    for client in clients
+                    for client in group.clients
                     if client.waits_for is not None
                 )
         self._release(released)
@@ -220,8 +186,8 @@ class HlsServer:
         waiting = [
             client
             for groups in self._waiting.values()
-            for clients in groups.values()
-            for client in clients
+            for group in groups.values()
+            for client in group.clients
         ]
         for client in waiting:
             request = client.waits_for
@@ -234,12 +200,12 @@ class HlsServer:
             caller = Caller(
                 request.fields,
                 "hls",
-                token="" if request.link else hls_token(request.fields, request.key),
-                link=request.link,
-                query=request.query,
+                token="" if request.place.link else hls_token(request.fields, request.place.key),
+                link=request.place.link,
+                query=request.wanted.query,
                 remote=client.remote,
             )
-            passed = self._access.decide(caller, "read", request.stream)
+            passed = self._access.decide(caller, "read", request.place.stream)
             if passed is None:
                 self._tasks.start("hls access", self._ask(request, client, caller))
                 return
@@ -252,7 +218,7 @@ class HlsServer:
 
     async def _ask(self, request: Request, client: Client, caller: Caller) -> None:
         try:
-            passed = await self._access.ask(caller, "read", request.stream)
+            passed = await self._access.ask(caller, "read", request.place.stream)
         except NexusError as error:
             client.passed = None
             if not client.gone:
@@ -263,7 +229,8 @@ class HlsServer:
             self._answer(request, client)
 
     def _let_in(self, request: Request, client: Client, passed: Pass) -> None:
-        client.passed = (request.fields, request.stream, request.link or request.key, passed)
+        client.passed = (request.fields, request.place, passed)
+        client.shared = passed.shared
         client.holder = self._admission.holder(passed.grant)
 
     def _answer(self, request: Request, client: Client) -> None:
@@ -274,31 +241,42 @@ class HlsServer:
                 client.refuse(request, problem)
                 return
         now = self._loop.time()
-        answer = self._shelf.answer(request.stream, path=request.path, query=request.query, now=now)
-        rendition = RENDITIONS.get(request.path)
-        if rendition is not None and (isinstance(answer, Wait) or answer.status == 200):
-            blocking = "_HLS_part=" in request.query
-            self.audience.asked(request.stream, rendition=rendition, blocking=blocking)
-            if rendition == "c":
-                self._ask_for_aac(request.stream, now)
-        if not isinstance(answer, Wait):
+        stream, wanted = request.place.stream, request.wanted
+        groups = self._waiting.get(stream)
+        group = None if groups is None else groups.get(wanted)
+        answer: Reply | None = None
+        if group is None:
+            # Else nothing has come since the others who wait for it have asked.
+            found = self._shelf.answer(stream, path=wanted.path, query=wanted.query, now=now)
+            if isinstance(found, Wait):
+                group = _Group(found.late, found.until - now)
+            else:
+                answer = found
+        if wanted.rendition and (answer is None or answer.status == 200):
+            self.audience.asked(stream, rendition=wanted.rendition, blocking=wanted.blocking)
+            if wanted.rendition == "c":
+                self._ask_for_aac(stream, now)
+        if answer is not None:
             self.answers += 1
             client.finish(request, answer)
         elif self._stopped:
             client.refuse(request, _stopping())
         else:
-            self._park(request, client, answer)
+            assert group is not None
+            self._park(request, client, group, now)
 
-    def _park(self, request: Request, client: Client, wait: Wait) -> None:
-        problem = self._admission.block(client)
-        if problem is not None:
-            client.refuse(request, problem)
-            return
+    def _park(self, request: Request, client: Client, group: _Group, now: float) -> None:
+        if client.taker is not None or client.holder is not None:
+            problem = self._admission.block(client)
+            if problem is not None:
+                client.refuse(request, problem)
+                return
         client.waits_for = request
-        client.late = wait.late
-        groups = self._waiting.setdefault(request.stream, {})
-        groups.setdefault((request.path, request.query), {})[client] = None
-        self._wheel.set(client, wait.until)
+        client.late = group.late
+        if not group.clients:
+            self._waiting.setdefault(request.place.stream, {})[request.wanted] = group
+        group.clients[client] = None
+        self._wheel.set(client, now + group.seconds)
 
     def _unpark(self, client: Client) -> None:
         request = client.waits_for
@@ -306,21 +284,23 @@ class HlsServer:
             return
         client.waits_for = client.late = None
         self._admission.unblock(client)
-        name = (request.path, request.query)
-        groups = self._waiting.get(request.stream)
-        if groups is not None and name in groups:
-            groups[name].pop(client, None)
-            if not groups[name]:
-                del groups[name]
+        stream, wanted = request.place.stream, request.wanted
+        groups = self._waiting.get(stream)
+        if groups is not None and wanted in groups:
+            group = groups[wanted]
+            group.clients.pop(client, None)
+            if not group.clients:
+                del groups[wanted]
             if not groups:
-                del self._waiting[request.stream]
+                del self._waiting[stream]
 
     def _release(self, released: Sequence[tuple[Client, Request, Reply]]) -> None:
         for client, request, reply in released[:RELEASE_BATCH]:
             if client.waits_for is not request or client.gone:
                 continue
             client.waits_for = client.late = None
-            self._admission.unblock(client)
+            if client.taker is not None or client.holder is not None:
+                self._admission.unblock(client)
             self.answers += 1
             self.released += 1
             client.finish(request, reply)

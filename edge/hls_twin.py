@@ -10,9 +10,9 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from edge.hls_connection import METHODS
 from edge.hls_reply import Headers, chosen, fields
-from edge.hls_server import Client, HlsServer, Request, read_target
+from edge.hls_request import METHODS, Request, read_target
+from edge.hls_server import Client, HlsServer
 from edge.problems import Refusal, from_status
 from edge.routes import FIELDS, REMOTE, TAKER, Answer, Route
 from edge.timer_wheel import TimerWheel
@@ -55,8 +55,7 @@ class HlsTwin:
         finally:
             client.left = True
             self._server.forget(client)
-        wanted = asked.fields.range if asked.method == "GET" and not asked.fields.if_range else ""
-        status, body, headers = chosen(reply, wanted)
+        status, body, headers = chosen(reply, asked.range)
         answer = fields(reply, headers, shared=client.shared)
         return web.Response(status=status, body=bytes(body), headers=_headers(answer))
 

@@ -99,7 +99,7 @@ def parse(head: bytes) -> Head:
     read = _remembered_line(line) if len(line) <= _REMEMBERED_BYTES_MAX else _read_line(line)
     method, path, http_1_1 = read
     block = head[end + 2 : -2]
-    fields = _remembered(block) if len(block) <= _REMEMBERED_BYTES_MAX else _read_fields(block)
+    fields = read_block(block)
     if http_1_1:
         keep_alive = "close" not in fields.connection
     else:
@@ -107,6 +107,11 @@ def parse(head: bytes) -> Head:
         if fields.body and b"transfer-encoding" in block.lower():
             raise _bad("Transfer-Encoding in an HTTP/1.0 request")
     return Head(method, path, keep_alive, fields)
+
+
+def read_block(block: bytes) -> Fields:
+    """The header fields, each line with its end. Equal blocks give one object. Raises: Refusal."""
+    return _remembered(block) if len(block) <= _REMEMBERED_BYTES_MAX else _read_fields(block)
 
 
 def refuse_ambiguous(target: str) -> None:

@@ -57,11 +57,14 @@ class TimerWheel:
 
     def set(self, timer: Timer, deadline: float) -> None:
         """Gives a timer a new deadline, in the loop's time; `NEVER` for none."""
+        if timer._slot and deadline >= timer.deadline:  # noqa: SLF001  its owner
+            timer.deadline = deadline
+            return
         timer.deadline = deadline
         if deadline == NEVER:
             return
         slot = max(self._slot_of(deadline), self._done + 1)
-        if timer._slot:  # noqa: SLF001  its owner
+        if timer._slot:  # noqa: SLF001
             if timer._slot <= slot:  # noqa: SLF001
                 return
             self._remove(timer)

@@ -13,7 +13,6 @@ import signal
 import socket
 import ssl
 from contextlib import AsyncExitStack
-from email.utils import formatdate
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,6 +26,7 @@ from edge.hls_server import LOOK_SECONDS, HlsServer
 from edge.hls_twin import HlsTwin
 from edge.hook import Hook
 from edge.http_app import HttpSide, make_app
+from edge.http_date import HttpDate
 from edge.link_api import LinkApi
 from edge.media_link import MediaLink
 from edge.openapi import Description
@@ -77,7 +77,6 @@ class Worker:
         self._inherited = inherited
         self._clock = clock
         self._stack = AsyncExitStack()
-        self._date = (0, b"")
         self.certificates: Certificates | None = None
         self._told: dict[str, float] = {}
         self._counted: dict[str, int] = {}
@@ -159,7 +158,10 @@ class Worker:
         http = HttpSide(app, settings.edge)
         await http.start()
         stack.push_async_callback(http.stop)
-        around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, self._date_now)
+        date = HttpDate(loop, self._clock)
+        date.start()
+        stack.callback(date.stop)
+        around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, date)
         self.door = await stack.enter_async_context(Door(around, http.protocol))
         stack.callback(self.events.stop)
         self.certificates = self._certificates(stack)
@@ -227,13 +229,6 @@ class Worker:
 
     def _stream_changed(self, stream: StreamChanged) -> None:
         self.events.changed(stream)
-
-    def _date_now(self) -> bytes:
-        """The Date field's value, made once a second."""
-        second = int(self._clock.unix())
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True).encode())
-        return self._date[1]
 
     def _tell(self, now: float) -> None:
         counts = self.hls.audience.counts(now)

@@ -8,6 +8,8 @@ there.
 import os
 import re
 from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,6 +30,7 @@ _STREAMS_MAX: Final = 10_000
 _HOT_MAX: Final = 64
 """Ready answers kept for one state of a stream."""
 _READ_BYTES: Final = 1 << 20
+_QUERIES_REMEMBERED: Final = 1_024
 _MEDIA: Final = re.compile(
     r"([vac])/(?:s(0|[1-9]\d{0,15})(?:\.(0|[1-9]\d{0,5}))?\.m4s|init\.(0|[1-9]\d{0,15})\.mp4)",
     re.ASCII,
@@ -40,14 +43,23 @@ _PLAYLISTS: Final = ("v/live.m3u8", "a/live.m3u8", "c/live.m3u8")
 _TYPES: Final = {"v": b"video/mp4", "a": b"audio/mp4", "c": b"audio/mp4"}
 
 
-class Reply(NamedTuple):
-    """An answer, the same object for everybody who asks the same."""
+Wire = tuple[bytes, bytes, bytes]
+"""A reply ready to be sent: what it was made for, its first bytes, the rest of it."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer, the same object for everybody who asks the same. Never changed but for its wires."""
 
     status: int
     content_type: bytes
     cache_control: bytes
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    wire_shared: Wire | None = field(default=None, compare=False, repr=False)
+    """Kept here for whoever sends it: ready for a client whose answers a cache may keep."""
+    wire_own: Wire | None = field(default=None, compare=False, repr=False)
+    """The same for a client whose answers are its own."""
 
 
 class Wait(NamedTuple):
@@ -176,10 +188,10 @@ class Shelf:
         if shelved is None or shelved.playlist.empty:
             return self._absent(known, path[0], now)
         if not _listed(shelved.playlist, asked):
-            return known.wait(now, _unavailable("nothing came in three target durations"))
+            return known.wait(now, _NOTHING_CAME)
         if asked.msn < 0 and not (shelved.playlist.begun or book.over):
             # FFmpeg's reader (9.0) crashes on a rendition that lists no whole segment yet
-            return known.wait(now, _unavailable("the rendition has no whole segment yet"))
+            return known.wait(now, _NO_SEGMENT)
         body = shelved.playlist.render(book.reports(path[0]), skip=asked.skip)
         fresh = _SHORT
         newest = asked.msn >= 0 and shelved.playlist.newest(asked.msn, asked.part)
@@ -192,7 +204,7 @@ class Shelf:
         self, known: "_Stream", query: str, audio: multivariant.Audio, now: float
     ) -> Reply | Wait:
         if not multivariant.ready(known.book):
-            return known.wait(now, _unavailable("the stream has just begun"))
+            return known.wait(now, _JUST_BEGUN)
         body = multivariant.render(known.book, audio)
         return known.keep("index.m3u8", query, Reply(200, PLAYLIST_TYPE, _SHORT, body))
 
@@ -203,20 +215,20 @@ class Shelf:
         if name == "c" and "a" in book.renditions:
             comes = True
         if comes and not book.over:
-            return known.wait(now, _unavailable("the rendition has not begun yet"))
+            return known.wait(now, _NOT_BEGUN)
         return problem(404, "the stream has no such rendition")
 
     # -- media ----------------------------------------------------------------------------
 
     def _media(self, known: "_Stream", path: str, now: float) -> Reply | Wait:
-        match = _MEDIA.fullmatch(path)
-        shelved = known.book.renditions.get(match[1]) if match else None
-        if match is None or shelved is None:
-            return problem(404, "no such file")
         key = (known.stream, known.life, path)
         reply = self._cache.get(key)
         if reply is not None:
             return reply
+        match = _MEDIA.fullmatch(path)
+        shelved = known.book.renditions.get(match[1]) if match else None
+        if match is None or shelved is None:
+            return problem(404, "no such file")
         name, msn, part, init = match.groups()
         if init is not None:
             place = known.init(shelved, int(init))
@@ -225,7 +237,7 @@ class Shelf:
         else:
             hinted = (shelved.playlist.msn, shelved.playlist.part + 1)
             if (int(msn), int(part)) == hinted and not known.book.over:
-                return known.wait(now, problem(404, "the part did not come"))
+                return known.wait(now, _NO_PART)
             place = known.part(shelved, int(msn), int(part))
         body = known.load(name, place)
         if body is None:
@@ -246,8 +258,11 @@ def problem(status: int, detail: str) -> Reply:
     return Reply(status, b"application/problem+json", fresh, body, extra)
 
 
-def _unavailable(detail: str) -> Reply:
-    return problem(503, detail)
+_NO_PART: Final = problem(404, "the part did not come")
+_NOTHING_CAME: Final = problem(503, "nothing came in three target durations")
+_NO_SEGMENT: Final = problem(503, "the rendition has no whole segment yet")
+_JUST_BEGUN: Final = problem(503, "the stream has just begun")
+_NOT_BEGUN: Final = problem(503, "the rendition has not begun yet")
 
 
 def _listed(playlist: Playlist, asked: _Query) -> bool:
@@ -261,6 +276,7 @@ def _listed(playlist: Playlist, asked: _Query) -> bool:
     return listed
 
 
+@lru_cache(maxsize=_QUERIES_REMEMBERED)
 def _parse(query: str) -> _Query:
     """The delivery directives in a query; what is not ours is ignored.
 
@@ -313,13 +329,11 @@ class _Stream:
         self.stream = stream
         self.book = Book()
         self.hot: dict[tuple[str, str], Reply] = {}
+        self.life = 0
+        """Tells this stream from a former one of the same name."""
         self._folder = folder
         self._journal = os.open(folder / "journal", os.O_RDONLY | os.O_CLOEXEC)
         self._at = 0
-
-    @property
-    def life(self) -> int:
-        return self.book.head.origin_ns if self.book.head else 0
 
     def close(self) -> None:
         os.close(self._journal)
@@ -337,6 +351,7 @@ class _Stream:
                 break
             for record in found:
                 self.book.apply(record)
+            self.life = self.book.head.origin_ns if self.book.head else 0
             self._at += used
             grown = True
         if grown:
