@@ -19,18 +19,15 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from edge.admission import Taker
-from edge.hls_connection import (
-    LINGER_SECONDS,
-    HlsConnection,
-    Surroundings,
-    end_with,
-    is_hls,
-)
+from edge.hls_connection import LINGER_SECONDS, HlsConnection, Surroundings, end_with
+from edge.hls_request import is_hls
 from edge.http_head import HEAD_BYTES_MAX, parse
 from edge.problems import Refusal, from_status, response, wire
 from edge.timer_wheel import Timer
 from ops.log import get_logger
 
+PIECES_MAX: Final = 64
+"""Most heads at the beginning of what was read that aiohttp is given one by one."""
 _FULL: Final = Refusal(
     503,
     "this server has as many connections as it can take",
@@ -241,6 +238,17 @@ class HttpHandler(RequestHandler):
         super().__init__(manager, **options)
         self.door: Door | None = None
         self.account: Taker | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Hands heads over one by one: what is wrong with a request does not then take the answers
+        of those before it in the same bytes."""
+        for _ in range(PIECES_MAX):
+            end = data.find(b"\r\n\r\n") + 4
+            if end in (3, len(data)):
+                break
+            super().data_received(data[:end])
+            data = data[end:]
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -156,6 +156,19 @@ async def test_smuggling_behind_a_request_of_aiohttps(
     writer.close()
 
 
+@pytest.mark.parametrize("request_bytes", [*SMUGGLED[:5], SMUGGLED[7], b"GET /\r\n\r\n"])
+@pytest.mark.parametrize("before", [LIVE, LIVE + LIVE, HLS + LIVE])
+async def test_what_is_malformed_does_not_take_the_answers_before_it(
+    running: Running, request_bytes: bytes, before: bytes
+) -> None:
+    running.shelf.put("demo", "v/live.m3u8", b"#EXTM3U\n")
+    said = await running.raw(before + request_bytes)
+    assert said.count(b"HTTP/1.1 200 OK") == before.count(b"GET ")
+    assert said.count(b" 400 Bad Request\r\n") == 1, said
+    assert said.index(b" 400 ") > said.rindex(b" 200 ")
+    assert b"nexus_" not in said
+
+
 async def test_too_long_a_head_is_431(running: Running) -> None:
     long = b"GET /hls/demo/v/live.m3u8 HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 17_000
     for before in (b"", HLS):
