@@ -1,8 +1,8 @@
 """`nexus bench hls`: what a request costs the server, and how soon a part is with who waits for it.
 
     hls.request    CPU µs a request of one edge worker, keep-alive HTTP/1.1: a playlist (a delta
-                   update of 2 kB), a part (39 kB), a segment (200 kB). nginx serves the same bytes
-                   as files, turn by turn with us; `repeat` turns, and the median is kept.
+                   update of 2 kB), a part (39 kB), a segment (200 kB), without a key. nginx serves
+                   the same bytes as files, turn by turn with us; the median of `repeat` turns.
     hls.part_wake  age of a part: from its lying in the run directory to its last byte at a player.
                    With players that follow the playlist, each by two connections and with a key of
                    its own (p50, p95, p99); and with a herd that waits for one part (`last_ms`: the
@@ -68,14 +68,15 @@ async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
 def _measure(stream: Stream, chosen: argparse.Namespace, progress: Progress) -> list[Row]:
     rows: list[Row] = []
     with _cores(stream) as core:
-        rows += _requests(stream, core, chosen, progress)
-        for _ in range(chosen.repeat):
+        for number in range(chosen.repeat):
             progress.say("parts")
+            if chosen.herd:
+                # Memory that one herd gave back serves the next: the first one tells what it takes.
+                rows.append(_herd(stream, chosen, fresh=not number))
             if chosen.viewers:
                 rows.append(_players(stream, chosen))
-            if chosen.herd:
-                rows.append(_herd(stream, chosen))
             progress.advance()
+        rows += _requests(stream, core, chosen, progress)
     return rows
 
 
@@ -102,6 +103,7 @@ def _requests(
     """The rows of `hls.request`."""
     edge = stream.pid("edge")
     names = _names(stream)
+    folder = stream.folder() if chosen.url else stream.open_folder
     rows: list[Row] = []
 
     def turn(who: str, unit: str, address: tuple[str, int], target: str, pid: int) -> None:
@@ -113,14 +115,14 @@ def _requests(
     if not chosen.nginx:
         for _ in range(chosen.repeat):
             for unit, name in names.items():
-                turn(chosen.who, unit, stream.address, stream.folder() + name, edge)
+                turn(chosen.who, unit, stream.address, folder + name, edge)
         return rows
     files = {f"{unit}{_suffix(name)}": stream.read(name) for unit, name in names.items()}
     with nginx.Nginx(free_port(), files) as rival:
         pin(rival.worker, core)
         for _ in range(chosen.repeat):
             for unit, name in names.items():
-                turn(chosen.who, unit, stream.address, stream.folder() + name, edge)
+                turn(chosen.who, unit, stream.address, folder + name, edge)
                 turn("nginx", unit, rival.address, f"/{unit}{_suffix(name)}", rival.worker)
     return rows
 
@@ -176,7 +178,7 @@ def _players(stream: Stream, chosen: argparse.Namespace) -> Row:
     )
 
 
-def _herd(stream: Stream, chosen: argparse.Namespace) -> Row:
+def _herd(stream: Stream, chosen: argparse.Namespace, *, fresh: bool) -> Row:
     edge = stream.pid("edge")
     before = rss_kib(edge)
     parts = max(round(chosen.seconds), 1)
@@ -190,7 +192,7 @@ def _herd(stream: Stream, chosen: argparse.Namespace) -> Row:
         clients=chosen.herd,
         unit="part",
         cpu_us=round(found.cpu_seconds / max(found.answers, 1) * 1e6, 2),
-        rss_kib_per_client=round((rss_kib(edge) - before) / chosen.herd, 1),
+        rss_kib_per_client=round((rss_kib(edge) - before) / chosen.herd, 1) if fresh else None,
         p50_ms=percentile([age for part in waited for age in part], 0.5),
         lost=found.failed,
         note=chosen.note,

@@ -56,6 +56,11 @@ class Stream:
         key = f"~{self.keys[player % len(self.keys)]}/" if self.keys else ""
         return f"/hls/{key}{self.name}/v/"
 
+    @property
+    def open_folder(self) -> str:
+        """The same without a key: an own server lets anybody play."""
+        return f"/hls/{self.name}/v/"
+
     def read(self, name: str) -> bytes:
         """A file or playlist of the video. Raises: LookupError when it is not there, OSError."""
         status, body = fetch(f"{self.url}{self.folder()}{name}")
@@ -82,7 +87,7 @@ async def live(
     *, url: str, run_dir: Path | None, key: str, keys: int, flags: Mapping[str, str]
 ) -> AsyncIterator[Stream]:
     """A stream that has been live for long enough; in a node of its own without a `url`, which
-    then wants a key of each of `keys` players.
+    then checks a key of each of `keys` players.
 
     Raises: LookupError, OSError, TimeoutError. **Owns** the publisher and the node it started.
     """
@@ -95,7 +100,10 @@ async def live(
         return
     publisher = f"publish-{secrets.token_hex(8)}" if keys else ""
     players = [secrets.token_hex(8) for _ in range(keys)]
-    auth = {"auth.keys": json.dumps(_told(publisher, players))} if keys else {}
+    auth: dict[str, str] = {}
+    if keys:
+        auth["auth.keys"] = json.dumps(_told(publisher, players))
+        auth["auth.read_public"] = "true"
     async with started({**_FLAGS, **auth, **flags}) as node:
         made = Stream(node.url, node.run_dir, "bench", players)
         async with _published(made, publisher) as stream:

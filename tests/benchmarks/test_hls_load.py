@@ -76,7 +76,7 @@ def test_the_bench_counts_what_a_server_and_nginx_answer(tmp_path: Path) -> None
             assert line["lost"] == 0
             assert line["cpu_us"] > 0
             assert line["per_second"] > 0
-    players, herd = (x for x in lines if x["bench"] == "hls.part_wake")
+    herd, players = (x for x in lines if x["bench"] == "hls.part_wake")
     assert (players["clients"], herd["clients"]) == (10, 20)
     assert players["lost"] == herd["lost"] == 0
     for figure in (players["p50_ms"], players["p99_ms"], herd["last_ms"]):
