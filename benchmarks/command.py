@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from benchmarks import report, results
+from benchmarks import options, report, results
 from benchmarks.progress import Progress
 from benchmarks.results import Row
 from benchmarks.table import table
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--key", default="", help="bearer key, when the server wants one")
     common.add_argument("--who", default="nexus", help="whose name the rows get")
-    common.add_argument("--repeat", type=int, default=1, help="times; the median is kept")
+    common.add_argument("--repeat", type=options.count, default=1, help="times; the median is kept")
     common.add_argument("--note", default="", help="kept with the rows")
     common.add_argument(
         "--results", type=Path, default=results.default_path(), help="file to append to"
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     about = "draw the recorded results"
     drawing = commands.add_parser("report", help=about, description=about)
     drawing.add_argument("--results", type=Path, default=results.default_path())
-    drawing.add_argument("--figures", type=Path, default=report.FIGURES, help="folder to draw to")
+    drawing.add_argument("--figures", type=Path, default=report.default_folder(), help="folder")
     return whole
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.chart import Bar, Chart, Group, svg
-from benchmarks.results import ROOT, Figure
+from benchmarks.results import ROOT, Figure, in_working_copy
 
 FIGURES: Final = ROOT / "docs/figures"
 OWN: Final = "nexus"
@@ -98,6 +98,11 @@ PICTURES: Final = (
         "Milliseconds since it was published, at viewers who waited for it",
     ),
 )
+
+
+def default_folder() -> Path:
+    """The documentation's in a working copy, `figures` in the current folder elsewhere."""
+    return FIGURES if in_working_copy() else Path("figures")
 
 
 def newest(lines: Sequence[Line], bench: str) -> list[Line]:

@@ -149,9 +149,14 @@ def machine() -> str:
     return f"{cores} x {found[1].strip() if found else platform.machine()}, Linux {kernel}"
 
 
+def in_working_copy() -> bool:
+    """Whether this is a clone, not an installed copy."""
+    return (ROOT / ".git").exists()
+
+
 def default_path() -> Path:
     """The checked-in file in a working copy, `results.jsonl` in the current folder elsewhere."""
-    return CHECKED_IN if (ROOT / ".git").exists() else Path("results.jsonl")
+    return CHECKED_IN if in_working_copy() else Path("results.jsonl")
 
 
 def append(rows: Sequence[Row], path: Path, *, run: str = "") -> str:

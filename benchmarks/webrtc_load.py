@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import target, webrtc_measure
+from benchmarks import options, target, webrtc_measure
 from benchmarks.peers import sfu
 from benchmarks.progress import Progress
 from benchmarks.results import Row
@@ -24,15 +24,19 @@ from benchmarks.webrtc_measure import Load
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nexus bench webrtc`."""
     yes_or_no = argparse.BooleanOptionalAction
-    parser.add_argument("--viewers", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=20.0, help="to count for")
+    parser.add_argument("--viewers", type=options.count, default=200)
+    parser.add_argument("--seconds", type=options.seconds, default=20.0, help="to count for")
     parser.add_argument("--joins", type=int, default=100, help="to measure joining; 0: do not")
     parser.add_argument("--stream", default=webrtc_measure.STREAM)
     parser.add_argument("--publish", action=yes_or_no, default=True, help="or watch what is there")
     parser.add_argument("--decrypt", action=yes_or_no, default=True, help="or count by headers")
     parser.add_argument("--floor", action=yes_or_no, default=True, help="measure the kernel's too")
     parser.add_argument(
-        "--workers", default="", metavar="LIST", help="compare numbers of packet workers: 1,2"
+        "--workers",
+        type=options.counts,
+        default=(),
+        metavar="LIST",
+        help="compare numbers of packet workers: 1,2",
     )
     parser.add_argument("--cores", default="", help="for the generators, as for taskset: 1 or 2-3")
     parser.add_argument("--run-dir", type=Path, help="of the node at --url, to find its processes")
@@ -44,7 +48,7 @@ async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
     load = Load(
         viewers=chosen.viewers,
         seconds=chosen.seconds,
-        joins=chosen.joins if chosen.publish else 0,
+        joins=max(chosen.joins, 0) if chosen.publish else 0,
         stream=chosen.stream,
         publish=chosen.publish,
         decrypt=chosen.decrypt,
@@ -52,8 +56,10 @@ async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
         note=chosen.note,
     )
     starters = _starters(chosen)
-    counts = [int(count) for count in chosen.workers.split(",") if count]
-    progress.expect(chosen.repeat * (len(starters) + len(counts)))
+    fanout_alone = replace(load, joins=0)
+    progress.expect(
+        chosen.repeat * (len(starters) * load.steps + len(chosen.workers) * fanout_alone.steps)
+    )
     rows: list[Row] = []
     for _ in range(chosen.repeat):
         if chosen.floor:
@@ -61,10 +67,8 @@ async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
             rows.append(await asyncio.to_thread(webrtc_measure.floor, chosen.note))
         for start in starters:
             rows += await measure(start, load, progress)
-            progress.advance()
-        for count in counts:
-            rows.append(await measure_workers(chosen.flags, count, load, progress))
-            progress.advance()
+        for count in chosen.workers:
+            rows.append(await measure_workers(chosen.flags, count, fanout_alone, progress))
     return rows
 
 

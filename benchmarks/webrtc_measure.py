@@ -7,6 +7,7 @@ processes, from /proc. `fanout` counts packets as the viewers receive them, whil
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,8 +25,12 @@ WARM_UP_VIEWERS: Final = 3
 """Come first and go again: the first of all wait for the stream, and load what is loaded late."""
 LIVE_SECONDS_MAX: Final = 20.0
 SETTLE_SECONDS: Final = 2.0
+PROGRESS_SECONDS: Final = 0.5
 FANOUT_PARALLEL: Final = 8
 CROWD_PARALLEL: Final = 50
+FANOUT_STEPS: Final = 12
+JOIN_STEPS: Final = 14
+"""What the progress bar counts as, in seconds, beside the seconds of counting."""
 FLOOR_SINKS: Final = 300
 FLOOR_PACKETS: Final = 120_000
 
@@ -45,6 +50,11 @@ class Load:
     """Those that the generators may run on, as for taskset; empty: all."""
     note: str = ""
 
+    @property
+    def steps(self) -> float:
+        """For the progress bar: about the seconds that a server takes."""
+        return FANOUT_STEPS + self.seconds + (JOIN_STEPS if self.joins else 0)
+
 
 async def fanout(target: Target, load: Load, progress: Progress) -> Row:
     """One stream to many viewers: CPU a packet, memory a viewer, latency of pictures, loss.
@@ -60,12 +70,14 @@ async def fanout(target: Target, load: Load, progress: Progress) -> Row:
             await publisher.publish(target.publish(load.stream))
         await _warm_up(target, viewers, load.stream)
         resident = rss_kib(*target.pids()), rss_kib(*target.media_pids())
+        progress.advance(FANOUT_STEPS / 2)
         progress.say(f"{target.who}: {load.viewers} viewers join")
         doors = [target.play(load.stream, number) for number in range(load.viewers)]
         joined = await viewers.join(doors, parallel=FANOUT_PARALLEL, decrypt=load.decrypt)
         await asyncio.sleep(SETTLE_SECONDS)
+        progress.advance(FANOUT_STEPS / 2)
         progress.say(f"{target.who}: counting for {load.seconds:.0f} s")
-        before, counts = await _over(load.seconds, target, viewers)
+        before, counts = await _over(load.seconds, target, viewers, progress)
         after = _Usage.of(target, await viewers.count())
         grown = rss_kib(*target.pids()) - resident[0], rss_kib(*target.media_pids()) - resident[1]
         await viewers.leave()
@@ -105,6 +117,7 @@ async def join(target: Target, load: Load, progress: Progress) -> list[Row]:
             )
             await viewers.leave()
             await asyncio.sleep(SETTLE_SECONDS)
+            progress.advance(JOIN_STEPS / 2)
     return rows
 
 
@@ -147,12 +160,16 @@ class _Usage:
 
 
 async def _over(
-    seconds: float, target: Target, viewers: GeneratorProcess
+    seconds: float, target: Target, viewers: GeneratorProcess, progress: Progress
 ) -> tuple[_Usage, list[tuple[int, int]]]:
     """The state at the beginning, and the latencies of the time that follows."""
     await viewers.latency(reset=True)
     before = _Usage.of(target, await viewers.count())
-    await asyncio.sleep(seconds)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        pause = min(left, PROGRESS_SECONDS)
+        await asyncio.sleep(pause)
+        progress.advance(pause)
     return before, await viewers.latency(reset=False)
 
 

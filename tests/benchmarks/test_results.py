@@ -73,6 +73,23 @@ def test_each_benchmark_is_a_command(bench: object) -> None:
     assert (chosen.bench, chosen.viewers, chosen.record, chosen.repeat) == (name, 7, False, 1)
 
 
+@pytest.mark.parametrize(
+    "words", [["--viewers", "0"], ["--seconds", "nan"], ["--workers", "1,x"], ["--repeat", "two"]]
+)
+def test_numbers_that_make_no_sense_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.parser().parse_args(["webrtc", *words])
+    assert ended.value.code == command.EXIT_ARGUMENTS
+    assert words[0] in capsys.readouterr().err
+
+
+def test_workers_to_compare_are_a_list() -> None:
+    chosen = command.parser().parse_args(["webrtc", "--workers", "1,2"])
+    assert chosen.workers == (1, 2)
+
+
 def test_wrong_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["webrtc", "--webrtc.workers"]) == command.EXIT_ARGUMENTS
     assert "a value is missing" in capsys.readouterr().err
