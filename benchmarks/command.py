@@ -57,6 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     if chosen.bench == "report":
         return draw(chosen.results, chosen.figures)
     bench = _module(chosen.bench)
+    # Before it runs: the commit may move meanwhile, and the load is soon our own.
+    origin = results.origin()
     try:
         with Progress() as progress:
             rows = asyncio.run(bench.run(chosen, progress))
@@ -65,16 +67,11 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_FAILED
-    finish(results.median(rows), chosen.results if chosen.record else None)
+    sys.stdout.write(table(found := results.median(rows)))
+    if chosen.record:
+        results.append(found, chosen.results, origin)
+        sys.stdout.write(f"appended to {chosen.results} as {origin['run']}\n")
     return EXIT_OK
-
-
-def finish(rows: Sequence[Row], path: Path | None) -> None:
-    """Prints the table and appends the rows to the file, if one is given."""
-    sys.stdout.write(table(rows))
-    if path is not None:
-        run_name = results.append(rows, path)
-        sys.stdout.write(f"appended to {path} as {run_name}\n")
 
 
 def draw(path: Path, folder: Path) -> int:

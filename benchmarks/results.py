@@ -5,6 +5,7 @@ The file's format stands in `docs/benchmarks.md`. This module measures nothing.
 """
 
 import json
+import os
 import platform
 import re
 import secrets
@@ -159,14 +160,22 @@ def default_path() -> Path:
     return CHECKED_IN if in_working_copy() else Path("results.jsonl")
 
 
-def append(rows: Sequence[Row], path: Path, *, run: str = "") -> str:
-    """Writes the rows with run, commit and machine in front; the run's name."""
-    run = run or new_run()
-    head: dict[str, Figure] = {"run": run, "commit": commit(), "machine": machine()}
+def origin() -> dict[str, Figure]:
+    """What stands in front of every line of a run: its name, the commit, the machine, and how busy
+    that was before the run began (load average of the last minute)."""
+    busy = round(os.getloadavg()[0], 1)
+    return {"run": new_run(), "commit": commit(), "machine": machine(), "load_before": busy}
+
+
+def append(
+    rows: Sequence[Row], path: Path, head: Mapping[str, Figure] | None = None
+) -> dict[str, Figure]:
+    """Writes the rows; returns what stands in front of each: `head`, or `origin` of now."""
+    head = dict(head or origin())
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(head | row.line(), ensure_ascii=False) + "\n")
-    return run
+    return head
 
 
 def read(path: Path) -> list[dict[str, Figure]]:

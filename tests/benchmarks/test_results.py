@@ -28,6 +28,7 @@ def test_rows_are_appended_as_whole_lines_with_run_commit_and_machine(tmp_path: 
     assert read[1]["who_knows"] == 7
     assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", str(read[0]["commit"]))
     assert re.match(r"\d+ x .+, Linux \d", str(read[0]["machine"]))
+    assert isinstance(read[0]["load_before"], float)
     assert "p50_ms" not in read[0]
 
 

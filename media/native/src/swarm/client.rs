@@ -153,6 +153,10 @@ impl Client {
         &self.common.socket
     }
 
+    pub fn is_sender(&self) -> bool {
+        matches!(self.role, Role::Publisher(_))
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }

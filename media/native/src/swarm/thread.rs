@@ -105,6 +105,7 @@ pub fn start(inbox: Receiver<Command>, wake: Arc<Wake>) -> Result<JoinHandle<()>
                 wake,
                 inbox,
                 clients: BTreeMap::new(),
+                senders: 0,
                 latency: Histogram::default(),
             }
             .run()
@@ -123,6 +124,8 @@ struct Loop {
     wake: Arc<Wake>,
     inbox: Receiver<Command>,
     clients: BTreeMap<u32, Slot>,
+    /// How many there have been.
+    senders: usize,
     latency: Histogram,
 }
 
@@ -133,7 +136,7 @@ impl Loop {
         let mut next_tick = Instant::now();
         loop {
             let now = Instant::now();
-            let sooner = self.live().filter_map(|client| client.next()).min();
+            let sooner = self.senders().filter_map(|client| client.next()).min();
             let until = sooner.map_or(next_tick, |at| at.min(next_tick));
             let n = self
                 .epoll
@@ -148,15 +151,15 @@ impl Loop {
                 return;
             }
             let now = Instant::now();
-            let all = now >= next_tick;
-            for client in self.live() {
-                if all || client.next().is_some_and(|at| at <= now) {
-                    client.tick(now);
-                }
-            }
-            if all {
+            if now >= next_tick {
+                self.live().for_each(|client| client.tick(now));
                 next_tick = now + TICK;
                 self.bury();
+            } else {
+                let due = |client: &&mut Client| client.next().is_some_and(|at| at <= now);
+                self.senders()
+                    .filter(due)
+                    .for_each(|client| client.tick(now));
             }
         }
     }
@@ -166,6 +169,15 @@ impl Loop {
             Slot::Live(client) => Some(&mut **client),
             Slot::Gone(_) => None,
         })
+    }
+
+    /// Those whose next packet is due at a moment of its own; the others wait for a tick. Without
+    /// any, which is usual among many viewers, nobody is looked at.
+    fn senders(&mut self) -> impl Iterator<Item = &mut Client> {
+        let looked_at = if self.senders == 0 { 0 } else { usize::MAX };
+        self.live()
+            .take(looked_at)
+            .filter(|client| client.is_sender())
     }
 
     fn read(&mut self, id: u32, batch: &mut RxBatch) {
@@ -200,6 +212,7 @@ impl Loop {
                     let _ = self
                         .epoll
                         .add(client.socket().as_raw_fd(), client.id().into());
+                    self.senders += usize::from(client.is_sender());
                     self.clients.insert(client.id(), Slot::Live(client));
                 }
                 Ok(Command::Answer(id, answered, reply)) => {
