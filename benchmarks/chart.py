@@ -24,7 +24,6 @@ text { font: 13px system-ui, sans-serif; fill: #1f2933; }
 .bar { fill: #9aa7b4; }
 .own { fill: #1a7f5a; }
 .floor { fill: #c9d1d9; }
-.limit { stroke: #b42318; stroke-dasharray: 4 3; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6eaee; } .quiet { fill: #9aa7b4; }
   .bar { fill: #66727f; } .own { fill: #3fbf8f; } .floor { fill: #3a444e; }
@@ -89,7 +88,7 @@ def _bar(bar: Bar, y: int, scale: float) -> str:
     middle = y + _BAR - 6
     return (
         f"{_text(_LEFT - 8, middle, bar.label, '', anchor='end')}\n"
-        f'<rect class="bar {bar.kind}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}"'
+        f'<rect class="{bar.kind}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}"'
         f' rx="2"/>\n{_text(_LEFT + width + 6, middle, number(bar.value))}'
     )
 

@@ -156,15 +156,17 @@ def write(lines: Sequence[Line], folder: Path) -> list[Path]:
 def _label(line: Line) -> str:
     who = str(line["who"])
     name = _NAMES.get(who, who)
-    return f"{line['workers']} of them" if "workers" in line else name
+    count = line.get("workers")
+    return f"{count} worker{'' if count == 1 else 's'}" if count else name
 
 
 def _kind(line: Line) -> str:
-    return {OWN: "own", "floor": "floor"}.get(str(line["who"]), "")
+    return {OWN: "own", "floor": "floor"}.get(str(line["who"]), "bar")
 
 
 def _foot(run: Sequence[Line]) -> str:
     last = run[-1]
     machine = f", {last['machine']}" if last.get("machine") else ""
     repeats = f", median of {last['repeats']}" if last.get("repeats") else ""
-    return f"{last['run']}, commit {last['commit']}{repeats}{machine}"
+    note = f"; {last['note']}" if last.get("note") else ""
+    return f"{last['run']}, commit {last['commit']}{repeats}{machine}{note}"
