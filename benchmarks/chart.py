@@ -15,7 +15,8 @@ _BAR: Final = 20
 _GAP: Final = 4
 _GROUP_HEAD: Final = 24
 _GROUP_GAP: Final = 12
-_FOOT: Final = 34
+_FOOT: Final = 20
+_FOOT_LINE: Final = 15
 _STYLE: Final = """\
 text { font: 13px system-ui, sans-serif; fill: #1f2933; }
 .title { font-size: 16px; font-weight: 600; }
@@ -50,12 +51,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What is drawn. `foot`: where the figures come from."""
+    """What is drawn. `foot`: lines that say where the figures come from."""
 
     title: str
     subtitle: str
     groups: tuple[Group, ...]
-    foot: str
+    foot: tuple[str, ...]
 
 
 def svg(chart: Chart) -> str:
@@ -74,13 +75,19 @@ def svg(chart: Chart) -> str:
             parts.append(_bar(bar, y, scale))
             y += _BAR + _GAP
         y += _GROUP_GAP
-    height = y + _FOOT - _GROUP_GAP
+    height = y + _FOOT - _GROUP_GAP + _FOOT_LINE * len(chart.foot)
+    foot = [_text(0, height - 10 - _FOOT_LINE * n, line, "quiet") for n, line in _up(chart.foot)]
     head = [_text(0, 18, chart.title, "title"), _text(0, 38, chart.subtitle, "quiet")]
-    body = "\n".join([*head, *parts, _text(0, height - 10, chart.foot, "quiet")])
+    body = "\n".join([*head, *parts, *foot])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(chart.title)}">\n<style>\n{_STYLE}</style>\n{body}\n</svg>\n'
     )
+
+
+def _up(lines: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Lines with how far each is from the last."""
+    return [(len(lines) - 1 - n, line) for n, line in enumerate(lines)]
 
 
 def _bar(bar: Bar, y: int, scale: float) -> str:

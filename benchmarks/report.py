@@ -164,9 +164,9 @@ def _kind(line: Line) -> str:
     return {OWN: "own", "floor": "floor"}.get(str(line["who"]), "bar")
 
 
-def _foot(run: Sequence[Line]) -> str:
+def _foot(run: Sequence[Line]) -> tuple[str, ...]:
     last = run[-1]
     machine = f", {last['machine']}" if last.get("machine") else ""
     repeats = f", median of {last['repeats']}" if last.get("repeats") else ""
-    note = f"; {last['note']}" if last.get("note") else ""
-    return f"{last['run']}, commit {last['commit']}{repeats}{machine}{note}"
+    origin = f"{last['run']}, commit {last['commit']}{repeats}{machine}"
+    return (origin, str(last["note"])) if last.get("note") else (origin,)

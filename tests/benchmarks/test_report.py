@@ -29,17 +29,19 @@ def test_the_newest_run_with_a_rival_is_drawn() -> None:
 
 def test_bars_are_as_long_as_their_values() -> None:
     bars = (Bar("ours & theirs", 4.0, "own"), Bar("rival", 16.0))
-    drawn = svg(Chart("CPU <a packet>", "µs", (Group("group", bars), Group("", bars)), "foot"))
+    drawn = svg(
+        Chart("CPU <a packet>", "µs", (Group("group", bars), Group("", bars)), ("foot", "note"))
+    )
     root = ET.fromstring(drawn)
     widths = [float(rect.attrib["width"]) for rect in root.iter(f"{SVG}rect")]
     assert [round(widths[1] / width, 2) for width in widths] == [4.0, 1.0, 4.0, 1.0]
     words = [text.text for text in root.iter(f"{SVG}text")]
     assert words[:2] == ["CPU <a packet>", "µs"]
-    assert {"ours & theirs", "group", "4.00", "16.0", "foot"} <= set(words)
+    assert {"ours & theirs", "group", "4.00", "16.0", "foot", "note"} <= set(words)
     right = max(float(text.attrib["x"]) for text in root.iter(f"{SVG}text"))
     assert right < 720
     with pytest.raises(ValueError, match="nothing to draw"):
-        svg(Chart("empty", "", (), ""))
+        svg(Chart("empty", "", (), ()))
 
 
 def test_numbers_show_three_figures() -> None:
