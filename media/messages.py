@@ -201,9 +201,15 @@ def encode(message: EdgeMessage | MediaMessage) -> bytes:
 
 def decode_from_edge(data: bytes) -> EdgeMessage:
     """Raises msgspec.ValidationError or msgspec.DecodeError."""
-    return _from_edge.decode(data)
+    try:
+        return _from_edge.decode(data)
+    except UnicodeDecodeError as error:  # of a tag or a field's name
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def decode_from_media(data: bytes) -> MediaMessage:
     """Raises msgspec.ValidationError or msgspec.DecodeError."""
-    return _from_media.decode(data)
+    try:
+        return _from_media.decode(data)
+    except UnicodeDecodeError as error:  # of a tag or a field's name
+        raise msgspec.DecodeError(str(error)) from None

@@ -58,7 +58,8 @@ class Book:
         self.over = False
 
     def apply(self, record: records.Record) -> None:
-        """Raises: ValueError when the record does not follow from those before it."""
+        """Raises: ValueError when the record does not follow from those before it, or holds a
+        number that cannot be."""
         match record:
             case records.Part():
                 self._part(record)

@@ -7,6 +7,7 @@ before it.
 """
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -16,19 +17,24 @@ FORMAT = 1
 RENDITIONS = ("v", "a", "c")
 """H.264, Opus, AAC: the folders of a stream and the names in its records."""
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
+_UnixMs = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_000)]
+"""Up to the year 9999, which is as far as dates go."""
+
 
 class Head(msgspec.Struct, frozen=True, array_like=True, tag="h"):
     """What holds for the stream's whole life. Times in milliseconds unless named otherwise."""
 
     format: int
     stream: str
-    target_seconds: int
-    part_target_ms: int
-    segment_ms: int
+    target_seconds: _Size
+    part_target_ms: _Size
+    segment_ms: _Size
     window_seconds: int
     origin_ns: int
     """Unix time of tick 0."""
-    msn: int
+    msn: _Count
     """The stream's first media sequence number."""
 
 
@@ -36,9 +42,9 @@ class Rendition(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """A rendition begins, or begins anew, with segment `msn`."""
 
     rendition: str
-    timescale: int
-    msn: int
-    discontinuities: int
+    timescale: _Size
+    msn: _Count
+    discontinuities: _Count
     """EXT-X-DISCONTINUITY-SEQUENCE of that segment."""
 
 
@@ -46,11 +52,11 @@ class Init(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     """`init.<number>.mp4` holds from the next segment on."""
 
     rendition: str
-    number: int
-    size: int
+    number: _Count
+    size: _Count
     codec: str
-    width: int
-    height: int
+    width: _Count
+    height: _Count
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag="p"):
@@ -58,14 +64,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     sample."""
 
     rendition: str
-    msn: int
-    index: int
+    msn: _Count
+    index: _Count
     start: int
-    duration: int
-    at_ms: int
-    offset: int
-    size: int
-    samples: int
+    duration: _Count
+    at_ms: _UnixMs
+    offset: _Count
+    size: _Count
+    samples: _Count
     independent: bool = False
     last: bool = False
     """Ends its segment."""
@@ -81,14 +87,14 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The open segment ends without a further part."""
 
     rendition: str
-    msn: int
+    msn: _Count
 
 
 class Trim(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     """Segments before `msn` leave the playlist."""
 
     rendition: str
-    msn: int
+    msn: _Count
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag="s"):

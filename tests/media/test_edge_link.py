@@ -20,6 +20,9 @@ from media.messages import (
     encode,
 )
 
+NOT_UTF8 = b"\x82\xa4type\xa5Hello\xa4\xacoot\xa1x"
+"""A field's name that is no text: another error of the decoder."""
+
 
 def news(stream: str, viewers: int = 0) -> StreamChanged:
     return StreamChanged(
@@ -124,7 +127,7 @@ async def test_what_was_owed_to_a_dead_worker_is_forgotten(worker: Worker) -> No
 async def test_garbage_is_ignored(worker: Worker) -> None:
     worker.link.open()
     await worker.greet()
-    for garbage in (b"\x00", b"\xff" * 1000, encode(Done(1)), b"\x81\xa4type"):
+    for garbage in (b"\x00", b"\xff" * 1000, encode(Done(1)), b"\x81\xa4type", NOT_UTF8):
         worker.socket.send(garbage)
     worker.say(AskKeyFrame(3, "s"))
     await until(lambda: bool(worker.requests))

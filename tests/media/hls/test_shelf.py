@@ -241,3 +241,25 @@ def test_a_stream_that_has_just_begun(tmp_path: Path) -> None:
     assert get(stage, "index.m3u8").status == 200
     assert get(stage, "v/live.m3u8").status == 200
     assert get(stage, "a/live.m3u8").status == 404
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '["p","v",7,0,0,18000,17000000000000000400,0,900,6]',
+        '["p","v",7,0,0,-1,1700000000000,0,900,6]',
+        '["r","v",0,7,0]',
+        '["r","v",-9000,7,0]',
+    ],
+)
+def test_a_journal_with_impossible_numbers_is_a_damaged_one(tmp_path: Path, damaged: str) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    head = '["h",1,"s",2,210,2000,60,1700000000000000000,7]'
+    begun = '["r","v",90000,7,0]'
+    (folder / "journal").write_text(f"{head}\n{begun}\n{damaged}\n")
+    shelf = Shelf(tmp_path)
+    reply = shelf.answer("s", path="v/live.m3u8", query="", now=0.0)
+    assert isinstance(reply, Reply)
+    assert reply.status == 404
+    shelf.close()
