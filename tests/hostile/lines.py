@@ -2,7 +2,8 @@
 library alone, and only where it is asked for: tracing makes everything slow."""
 
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, ModuleType
@@ -36,7 +37,7 @@ def _lines(code: CodeType) -> Iterator[int]:
 
 
 @contextmanager
-def traced(module: ModuleType, only: Set[str] = frozenset()) -> Iterator[Lines]:
+def traced(module: ModuleType, only: AbstractSet[str] = frozenset()) -> Iterator[Lines]:
     """Watches the module's functions; `only` these, by name, when any are named."""
     path = str(module.__file__)
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
