@@ -35,7 +35,7 @@ class Target(Protocol):
         """WHEP or what the server has instead; `viewer` counts up, for those that need names."""
 
     def pids(self) -> list[int]:
-        """All its processes. Raises LookupError."""
+        """All processes that serve. Raises LookupError."""
 
     def media_pids(self) -> list[int]:
         """Those of them that carry packets. Raises LookupError."""
@@ -61,7 +61,11 @@ class Nexus:
         return Door(f"{self.url}/whep/{stream}", self._headers())
 
     def pids(self) -> list[int]:
-        return family(server.supervisor(self.run_dir))
+        known = server.children(self.run_dir)
+        # A demo in the family is a publisher like any other, not the server.
+        demos = [pid for name, pid in known.items() if name.startswith("demo")]
+        strangers = {pid for demo in demos for pid in family(demo)}
+        return [pid for pid in family(server.supervisor(self.run_dir)) if pid not in strangers]
 
     def media_pids(self) -> list[int]:
         known = server.children(self.run_dir)

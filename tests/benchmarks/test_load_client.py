@@ -74,11 +74,15 @@ def test_a_family_is_the_process_and_its_descendants() -> None:
 
 
 def test_a_node_is_found_by_its_run_directory(tmp_path: Path) -> None:
-    facts = {"pid": os.getpid(), "children": {"edge-0": 5, "media-0": 7}}
-    (tmp_path / "supervisor.json").write_text(json.dumps(facts))
-    node = running("http://127.0.0.1:8080/", key="k", run_dir=tmp_path)
-    assert node.media_pids() == [7]
-    assert os.getpid() in node.pids()
+    with subprocess.Popen(["sleep", "60"]) as demo:
+        facts = {"pid": os.getpid(), "children": {"edge-0": 5, "media-0": 7, "demo": demo.pid}}
+        (tmp_path / "supervisor.json").write_text(json.dumps(facts))
+        node = running("http://127.0.0.1:8080/", key="k", run_dir=tmp_path)
+        assert node.media_pids() == [7]
+        assert demo.pid in family(os.getpid())
+        assert os.getpid() in node.pids()
+        assert demo.pid not in node.pids()
+        demo.kill()
     assert node.play("s", 1).url == "http://127.0.0.1:8080/whep/s"
     assert node.publish("s").headers == {"Authorization": "Bearer k"}
     with pytest.raises(LookupError, match="give --run-dir"):
