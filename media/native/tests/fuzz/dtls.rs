@@ -131,7 +131,13 @@ fn play(plan: &[u8], pair: &mut Pair) {
 
 #[test]
 fn dtls_flights() {
-    let certificate = || Certificate::generate().expect("a certificate");
+    let certificate = || {
+        let made = Certificate::generate().expect("a certificate");
+        let (der, key) = made.der();
+        let again = Certificate::new(der.to_vec(), key.to_vec());
+        assert_eq!(again.fingerprint(), made.fingerprint());
+        again
+    };
     let mut pair = Pair {
         certificates: [certificate(), certificate()],
         seen: vec![],
