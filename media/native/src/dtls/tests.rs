@@ -245,3 +245,20 @@ fn a_certificate_survives_its_own_der() {
     assert_eq!(made.fingerprint().len(), 95);
     assert!(is_alert(&[21, 254, 253]) && !is_alert(&[22]) && !is_alert(&[]));
 }
+
+/// Who forges the address of its ICE check and of one hello makes us send this much to it, for as
+/// long as a handshake may last.
+#[test]
+fn a_hello_that_is_not_followed_up_is_answered_with_little() {
+    let mut link = Link::new(None);
+    link.poll(0);
+    let hello = link.wires[1].pop_front().unwrap();
+    let mut sent = 0;
+    link.ends[1].receive(&hello, link.now);
+    for _ in 0..1_000 {
+        link.ends[1].poll(&mut |datagram: &[u8]| sent += datagram.len());
+        link.now += Duration::from_millis(10);
+        link.ends[1].timeout(link.now);
+    }
+    assert!((1..=6_000).contains(&sent), "{sent} bytes");
+}
