@@ -123,7 +123,11 @@ class HlsConnection(Client, asyncio.Protocol):
         elif not (self._busy or self._full):
             request = read_whole(data)
             if request is not None:
-                self._begin(request)
+                if self._proxied or self.taker is not None:
+                    self._begin(request)
+                else:
+                    self._busy = True
+                    self._server.begin(request, self)
                 return
         self._data = data
         if not self._busy and not self._full:
@@ -180,12 +184,18 @@ class HlsConnection(Client, asyncio.Protocol):
         if not request.plain:
             self._finish_unusual(request, reply)
             return
-        _, first, rest = ready(reply, self._around.date.value, shared=self.shared)
-        if rest:
-            self._send_much(transport, first, rest)
+        around = self._around
+        made = reply.wire_shared if self.shared else reply.wire_own
+        if made is None or made[0] is not around.date.value:
+            made = ready(reply, around.date.value, shared=self.shared)
+        if made[2]:
+            self._send_much(transport, made[1], made[2])
         else:
-            transport.write(first)
-        self._answered(keep_alive=True)
+            transport.write(made[1])
+        self._busy = False
+        around.wheel.set(self, around.loop.time() + self._idle_seconds)
+        if self._data and not self._looping:
+            around.loop.call_soon(self._resume)
 
     def refuse(self, request: Request, problem: Refusal) -> None:
         if self._transport is None:

@@ -79,11 +79,8 @@ def head(
 
 
 def ready(reply: Reply, date: bytes, *, shared: bool) -> Wire:
-    """The whole reply for a connection that stays, made once for each date, which is told apart by
-    identity: first bytes, and the rest that would cost too much to join to them."""
-    known = reply.wire_shared if shared else reply.wire_own
-    if known is not None and known[0] is date:
-        return known
+    """The whole reply for a connection that stays: first bytes, and the rest that would cost too
+    much to join to them. It is kept with the reply, to be sent for as long as this date is it."""
     start, body = head(reply, range="", keep_alive=True, date=date, shared=shared)
     joined = len(body) <= JOINED_BYTES_MAX
     made = (date, start + body, b"") if joined else (date, start, reply.body)
