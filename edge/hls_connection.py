@@ -116,6 +116,7 @@ class HlsConnection(Client, asyncio.Protocol):
         return self._remote
 
     def data_received(self, data: bytes) -> None:
+        """Answers at once what is one whole, usual request; collects and reads all else."""
         if self._ending:
             return
         if self._data:
@@ -178,6 +179,7 @@ class HlsConnection(Client, asyncio.Protocol):
             transport.close()
 
     def finish(self, request: Request, reply: Reply) -> None:
+        """Sends the answer: bytes that lie ready, or what a range or HEAD makes of it."""
         transport = self._transport
         if transport is None:
             return

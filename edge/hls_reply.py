@@ -2,8 +2,9 @@
 
 What the shelf says may be kept is kept by all (`public`) only when whoever asks a cache may have it
 (`edge/access.py`, `Pass.shared`); else by the one who asked alone (`private`). docs/cdn.md has the
-table. Heads of equal shape are made once and remembered; only the date and the body are put to them; a
-whole answer is kept ready for as long as its date holds. What is written is the same on every way a request can come in (`edge/hls_server.py`).
+table. Heads of equal shape are made once and remembered; only the date and the body are put to
+them; a whole answer is kept ready for as long as its date holds. What is written is the same on
+every way a request can come in (`edge/hls_server.py`).
 """
 
 import re

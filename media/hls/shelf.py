@@ -49,7 +49,7 @@ Wire = tuple[bytes, bytes, bytes]
 
 @dataclass(slots=True)
 class Reply:
-    """An answer, the same object for everybody who asks the same. Never changed but for its wires."""
+    """An answer, the same for everybody who asks the same; never changed but for its wires."""
 
     status: int
     content_type: bytes

@@ -83,11 +83,11 @@ def test_what_is_unusual_is_left_to_the_strict_parser(data: bytes) -> None:
 
 
 PIECES = [
-    b"GET ", b"HEAD ", b"/hls/", b"~", b"_", b"key", LINK, b"/", b"demo", b"..", b".", b"%2e", b"%2F",
-    b"v/live.m3u8", b"s1.m4s", b"?", b"_HLS_msn=1", b"&", b" ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n",
-    b"Host: a\r\n", b"Range: bytes=0-1\r\n", b"If-Range: x\r\n", b"Connection: close\r\n", b"\r\n",
-    b"\n", b"\r", b"Content-Length: 1\r\n", b"\x00", b"\xff", b":",
-]  # fmt: skip
+    *(b"GET ", b"HEAD ", b"/hls/", b"~", b"_", b"key", LINK, b"/", b"demo", b"..", b".", b"%2e"),
+    *(b"%2F", b"v/live.m3u8", b"s1.m4s", b"?", b"_HLS_msn=1", b"&", b" ", b" HTTP/1.1\r\n"),
+    *(b" HTTP/1.0\r\n", b"Host: a\r\n", b"Range: bytes=0-1\r\n", b"If-Range: x\r\n"),
+    *(b"Connection: close\r\n", b"Content-Length: 1\r\n", b"\r\n", b"\n", b"\r", b"\x00", b":"),
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=16))
