@@ -237,7 +237,7 @@ class Access:
     def decide(self, caller: Caller, action: Action, stream: str) -> Pass | None:
         """A pass; None when only the hook knows (`ask`). Raises: Rejected (`auth.…`, `link.…`)."""
         if caller.link:
-            until = self.links.check(caller.link, stream)
+            until = self.links.check(caller.link, stream=stream)
             return Pass(Grant(LINK_SUBJECT, ("read",), until), (stream,), until)
         if self.open:
             _guard_open(caller.fields)

@@ -66,7 +66,7 @@ class PlayLinks:
         signature = _sign(self._signer.secret, until_unix, stream)
         return f"/hls/_{self._signer.name}-{until_unix}-{signature}/{stream}/index.m3u8"
 
-    def check(self, link: str, stream: str) -> int:
+    def check(self, link: str, *, stream: str) -> int:
         """Until when (unix seconds) a link opens a stream.
 
         Raises: Rejected `link.invalid` (not signed like this by us, or for another stream),

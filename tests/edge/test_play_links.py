@@ -40,7 +40,7 @@ def middle(path: str) -> str:
 
 def code(link: str, stream: str = "show", now: float = NOW) -> str:
     try:
-        links(now).check(link, stream)
+        links(now).check(link, stream=stream)
     except Rejected as refused:
         return refused.code
     return "opens"
@@ -51,7 +51,7 @@ def test_a_link_opens_its_stream_until_its_end() -> None:
     assert path.startswith(f"/hls/_k2-{NOW + 60}-")
     assert path.endswith("/show/index.m3u8")
     link = middle(path)
-    assert links().check(link, "show") == NOW + 60
+    assert links().check(link, stream="show") == NOW + 60
     assert code(link, now=NOW + 60.9) == "opens"
     assert code(link, now=NOW + 61) == "link.expired"
     assert code(link, "other") == "link.invalid"
