@@ -94,9 +94,9 @@ def test_both_secrets_hold_while_they_are_changed() -> None:
     assert middle(before).startswith("k1-")
     assert code(middle(before)) == code(middle(after)) == "opens"
     later = PlayLinks(SECRETS[:1], clock=lambda: NOW)
-    assert later.check(middle(after), "show")
+    assert later.check(middle(after), stream="show")
     with pytest.raises(Rejected, match="k1"):
-        later.check(middle(before), "show")
+        later.check(middle(before), stream="show")
     stranger = PlayLinks((LinkSecret("k2", FOREIGN),), clock=lambda: NOW)
     assert code(middle(stranger.make("show", until_unix=NOW + 60))) == "link.invalid"
 
