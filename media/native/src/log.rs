@@ -2,13 +2,16 @@
 //! packets are sent again from.
 //!
 //! Dense by index: holes are kept as holes. It holds the packets since the newest key frame began
-//! (the current group of pictures), bounded in bytes, and at least the last `KEPT_PACKETS`.
+//! (the current group of pictures), bounded in bytes, and at least the last `KEPT_PACKETS`, or those
+//! of the last `KEPT_MS` where that is more and the bytes allow it.
 
 use crate::packet::Packet;
 use std::collections::VecDeque;
 
 /// Packets kept for retransmission whatever the group of pictures is.
 pub const KEPT_PACKETS: usize = 1_024;
+/// Time that packets are kept for retransmission, by their timestamps.
+const KEPT_MS: u64 = 1_500;
 /// Slots, holes included: a bound against indexes that jump.
 const SLOTS_MAX: usize = 65_536;
 /// A jump of indexes over this many starts the log anew.
@@ -31,6 +34,8 @@ pub struct Log {
     slots: VecDeque<Option<Packet>>,
     group: Option<Group>,
     group_bytes_max: usize,
+    /// Bytes of all packets kept.
+    bytes: usize,
     top_ts: u64,
     overflows: u64,
 }
@@ -52,6 +57,7 @@ impl Log {
             slots: VecDeque::new(),
             group: None,
             group_bytes_max,
+            bytes: 0,
             top_ts: 0,
             overflows: 0,
         }
@@ -108,6 +114,7 @@ impl Log {
         let end = self.first + self.slots.len() as u64;
         if self.slots.is_empty() || index > end + JUMP_MAX {
             self.slots.clear();
+            self.bytes = 0;
             self.group = None;
             self.first = index;
             self.top_ts = ts;
@@ -125,6 +132,7 @@ impl Log {
                 _ => return Inserted::Refused,
             }
         }
+        self.bytes += size;
         if key {
             self.begin_group(index, ts);
         }
@@ -186,16 +194,29 @@ impl Log {
     }
 
     fn trim(&mut self) {
-        let spare = self.slots.len().saturating_sub(KEPT_PACKETS);
-        let before_group = match self.group {
-            Some(g) => (g.start - self.first) as usize,
-            None => usize::MAX,
-        };
-        let drop = spare.min(before_group);
-        self.slots.drain(..drop);
-        self.first += drop as u64;
+        let group_start = self.group.map_or(u64::MAX, |g| g.start);
+        while self.slots.len() > KEPT_PACKETS && self.first < group_start && !self.recent() {
+            self.drop_first();
+        }
         while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
+            self.drop_first();
+        }
+    }
+
+    /// Whether the oldest packet may still be asked for, and there is room for it.
+    fn recent(&self) -> bool {
+        let Some(Some(oldest)) = self.slots.front() else {
+            return false;
+        };
+        let kept = u64::from(oldest.codec.clock_hz()) * KEPT_MS / 1_000;
+        self.top_ts.saturating_sub(oldest.ts) < kept
+            && self.bytes <= self.group_bytes_max
+            && self.slots.len() <= SLOTS_MAX
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(dropped) = self.slots.pop_front() {
+            self.bytes -= dropped.map_or(0, |p| p.payload.len() + PACKET_OVERHEAD_BYTES);
             self.first += 1;
         }
     }
@@ -265,7 +286,7 @@ mod tests {
     fn without_a_key_frame_only_the_last_packets_stay() {
         let mut log = Log::new(1 << 20);
         for i in 0..5_000 {
-            log.insert(packet(i, i, false, 10));
+            log.insert(packet(i, i * 3_000, false, 10));
         }
         assert_eq!(log.packets().count(), KEPT_PACKETS);
         assert_eq!(log.end(), Some(5_000));
@@ -276,12 +297,28 @@ mod tests {
         let mut log = Log::new(16 << 20);
         log.insert(packet(0, 0, true, 10));
         for i in 1..4_000 {
-            log.insert(packet(i, i, false, 10));
+            log.insert(packet(i, i * 3_000, false, 10));
         }
         assert_eq!(log.packets().count(), 4_000);
-        log.insert(packet(4_000, 4_000, true, 10));
+        log.insert(packet(4_000, 4_000 * 3_000, true, 10));
         assert_eq!(log.packets().count(), KEPT_PACKETS);
         assert_eq!(log.group_start(), Some(4_000));
+    }
+
+    #[test]
+    fn fast_streams_keep_more_than_a_second_as_far_as_bytes_allow() {
+        let ts = |i: u64| i * 90_000 / 5_000; // 5,000 packets a second
+        let mut log = Log::new(16 << 20);
+        for i in 0..20_000 {
+            log.insert(packet(i, ts(i), false, 1_000));
+        }
+        assert!((7_450..7_550).contains(&log.packets().count()));
+        let mut small = Log::new(4 << 20);
+        for i in 0..20_000 {
+            small.insert(packet(i, ts(i), false, 1_000));
+        }
+        let count = small.packets().count();
+        assert!(count >= KEPT_PACKETS && count * 1_096 <= 4 << 20, "{count}");
     }
 
     #[test]
