@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Largest DTLS datagram we send.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
-/// First retransmission of a flight; doubled at each further one.
-const RETRANSMIT_FIRST: Duration = Duration::from_millis(150);
+/// First retransmission of a flight, as browsers have it; doubled at each further one.
+const RETRANSMIT_FIRST: Duration = Duration::from_millis(50);
 const RETRANSMISSIONS_MAX: usize = 8;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 /// Outputs taken in one `poll`: a bound against an engine that never comes to rest.
