@@ -129,7 +129,8 @@ class Sfu:
         unknown)."""
     def sessions(self) -> list[dict[str, object]]:
         """One dict a session: session, stream, publisher (bool), connected (bool), remote
-        ("ip:port" or ""), packets, bytes, lost, rtx, nacks, plis, age_ms, idle_ms."""
+        ("ip:port" or ""), packets, bytes, lost, rtx, nacks, plis, age_ms, idle_ms, rtt_ms (-1:
+        unknown)."""
     def stop(self) -> None:
         """Says goodbye (RTCP BYE), ends the threads, closes the sockets' duplicates. Idempotent."""
 

@@ -61,6 +61,8 @@ async def test_what_a_publisher_loses_is_asked_for_and_recovered(pictures: list[
             assert plane.total("nacks_out") > 10
             row = plane.sfu.sessions()[0]
             assert row["rtx"] > 0
+            assert 0 <= int(str(row["rtt_ms"])) < 1_000
+            assert plane.stream("loss")["rtt_ms"] == row["rtt_ms"]
             video = [u for u in plane.units if u.video]
             assert sum(u.lost for u in video) <= len(video) // 50, "nearly all came back"
             assert [u.timestamp for u in video] == sorted({u.timestamp for u in video})

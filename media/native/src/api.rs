@@ -306,6 +306,7 @@ impl Engine {
             .map(|info| StreamTotal {
                 row: totals.remove(&info.id).unwrap_or(StreamRow {
                     keyframe_age_ms: -1,
+                    rtt_ms: -1,
                     ..StreamRow::default()
                 }),
                 name: info.name.clone(),

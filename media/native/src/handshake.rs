@@ -5,7 +5,7 @@
 //! the keys are there. The handshake stays a little longer, for a peer that lost our last flight.
 
 use crate::dtls::{self, Certificate, Handshake, Progress};
-use crate::link::LinkRec;
+use crate::link::{LinkRec, RoundTrip};
 use crate::net::{Port, RawAddr};
 use crate::rate::Rate;
 use crate::sdp::{Codec, Live, PlayTrack, PublishTrack, Remote};
@@ -54,6 +54,10 @@ struct Opening {
     plan: Option<Plan>,
     /// Set once connected.
     until_ns: Option<u64>,
+    /// When our last flight left, unless it was sent twice or has been answered.
+    sent_ns: Option<u64>,
+    /// Longest time from a flight to its answer: a first idea of the round trip.
+    way_ns: Option<u64>,
 }
 
 /// What a step of the handshake came to.
@@ -125,6 +129,8 @@ impl Peer {
                 dtls,
                 plan: Some(new.plan),
                 until_ns: None,
+                sent_ns: None,
+                way_ns: None,
             })),
             flow: Flow::Opening,
             door: None,
@@ -241,6 +247,9 @@ impl Peer {
     pub fn dtls(&mut self, b: &[u8], now: u64, port: &mut Port) -> Step {
         match &mut self.opening {
             Some(opening) => {
+                if let Some(sent) = opening.sent_ns.take() {
+                    opening.way_ns = opening.way_ns.max(Some(now.saturating_sub(sent)));
+                }
                 opening.dtls.receive(b, Instant::now());
                 self.drive(now, port)
             }
@@ -271,7 +280,11 @@ impl Peer {
         let instant = Instant::now();
         if opening.dtls.next_timeout().is_some_and(|t| t <= instant) {
             opening.dtls.timeout(instant);
-            return self.drive(now, port);
+            let step = self.drive(now, port);
+            if let Some(opening) = &mut self.opening {
+                opening.sent_ns = None; // whichever copy is answered, it cannot be told
+            }
+            return step;
         }
         Step::Pending
     }
@@ -281,7 +294,15 @@ impl Peer {
         let (Some(opening), Some(addr)) = (&mut self.opening, self.addr) else {
             return Step::Pending;
         };
-        let progress = opening.dtls.poll(&mut |b: &[u8]| port.send(&addr, b));
+        let mut sent = false;
+        let progress = opening.dtls.poll(&mut |b: &[u8]| {
+            sent = true;
+            port.send(&addr, b);
+        });
+        if sent {
+            opening.sent_ns = Some(now);
+        }
+        let way_ns = opening.way_ns;
         match progress {
             Progress::Pending => Step::Pending,
             Progress::Closed => Step::Over("peer said goodbye".into()),
@@ -293,14 +314,21 @@ impl Peer {
             Progress::Done(keys) => {
                 opening.until_ns = Some(now + LINGER_NS);
                 match opening.plan.take() {
-                    Some(plan) => self.connect(plan, keys.into(), addr, now, port.v6),
+                    Some(plan) => self.connect(plan, keys.into(), addr, now, (port.v6, way_ns)),
                     None => Step::Pending,
                 }
             }
         }
     }
 
-    fn connect(&mut self, plan: Plan, keys: Keys, addr: RawAddr, now: u64, v6: bool) -> Step {
+    fn connect(
+        &mut self,
+        plan: Plan,
+        keys: Keys,
+        addr: RawAddr,
+        now: u64,
+        (v6, way_ns): (bool, Option<u64>),
+    ) -> Step {
         if !keys.is_sound() {
             return Step::Over("failed: DTLS gave too few key bytes".into());
         }
@@ -316,6 +344,7 @@ impl Peer {
             rtcp_seen: Window::default(),
             heard_ns: now,
             doubt_ns: None,
+            round_trip: RoundTrip::guess(way_ns),
         };
         self.door = None;
         self.flow = match plan {
@@ -372,6 +401,7 @@ fn source_record(link: LinkRec, tracks: &[PublishTrack]) -> SourceRec {
         types,
         nack,
         remb: transport.is_none() && formats().any(|f| f.remb),
+        extended: tracks.iter().any(|t| t.extended),
         ssrcs: vec![],
         media: [None, None],
         transport: TransportIn::new(transport),

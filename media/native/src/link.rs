@@ -11,6 +11,44 @@ use std::net::SocketAddr;
 const DOUBT_NS: u64 = 7_000_000_000;
 /// RTCP indexes have 31 bits.
 const RTCP_INDEX_END: u32 = 1 << 31;
+/// What is longer is taken for this: a report that waited, or a lie.
+const ROUND_TRIP_MAX_NS: u64 = 2_000_000_000;
+
+record! {
+    /// The way to the peer and back, as far as it has been measured.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct RoundTrip {
+        /// Smoothed as in RFC 6298; None: unknown.
+        pub smooth_ns: Option<u64>,
+        /// It is a guess from the handshake, which includes the peer's computing.
+        pub guessed: bool,
+    }
+}
+
+impl RoundTrip {
+    /// The first idea, until something is measured.
+    pub fn guess(ns: Option<u64>) -> Self {
+        RoundTrip {
+            smooth_ns: ns,
+            guessed: true,
+        }
+    }
+
+    /// Takes a measurement in.
+    pub fn add(&mut self, sample_ns: u64) {
+        let sample_ns = sample_ns.min(ROUND_TRIP_MAX_NS);
+        self.smooth_ns = Some(match self.smooth_ns {
+            Some(smooth) if !self.guessed => (7 * smooth + sample_ns) / 8,
+            _ => sample_ns,
+        });
+        self.guessed = false;
+    }
+
+    /// In milliseconds; -1: unknown.
+    pub fn ms(&self) -> i64 {
+        self.smooth_ns.map_or(-1, |ns| (ns / 1_000_000) as i64)
+    }
+}
 
 record! {
     /// The part of a session's record that both roles have.
@@ -29,6 +67,7 @@ record! {
         pub rtcp_seen: Window,
         pub heard_ns: u64,
         pub doubt_ns: Option<u64>,
+        pub round_trip: RoundTrip,
     }
 }
 

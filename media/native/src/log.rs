@@ -2,8 +2,8 @@
 //! packets are sent again from.
 //!
 //! Dense by index: holes are kept as holes. It holds the packets since the newest key frame began
-//! (the current group of pictures), bounded in bytes, and at least the last `KEPT_PACKETS`, or those
-//! of the last `KEPT_MS` where that is more and the bytes allow it.
+//! (the current group of pictures), bounded in bytes, and at least the last `KEPT_PACKETS`, or
+//! those of the last `KEPT_MS` where that is more and the bytes allow it.
 
 use crate::packet::Packet;
 use std::collections::VecDeque;

@@ -259,7 +259,7 @@ impl Sfu {
                 ("gop_packets", row.gop_packets as i64),
                 ("gop_bytes", row.gop_bytes as i64),
                 ("plis_out", row.plis_out as i64),
-                ("rtt_ms", -1),
+                ("rtt_ms", row.rtt_ms),
             ];
             let dict = dict(py, numbers)?;
             dict.set_item("stream", &*total.name)?;
@@ -287,6 +287,7 @@ impl Sfu {
             dict.set_item("publisher", row.publisher)?;
             dict.set_item("connected", row.connected)?;
             dict.set_item("remote", row.remote)?;
+            dict.set_item("rtt_ms", row.rtt_ms)?;
             Ok(dict)
         });
         rows.collect()

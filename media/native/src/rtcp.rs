@@ -1,7 +1,8 @@
-//! The few RTCP packets that a forwarding server reads and writes (RFC 3550, 4585, 5104).
+//! The few RTCP packets that a forwarding server reads and writes (RFC 3550, 3611, 4585, 5104).
 //!
 //! Writers append to a buffer, readers give slices of what they were given. Nothing here is state.
 
+pub mod extended;
 pub mod feedback;
 
 pub const SR: u8 = 200;
@@ -10,6 +11,7 @@ pub const SDES: u8 = 202;
 pub const BYE: u8 = 203;
 pub const RTPFB: u8 = 205;
 pub const PSFB: u8 = 206;
+pub const XR: u8 = 207;
 /// Formats of RTPFB.
 pub const NACK: u8 = 1;
 pub const TWCC: u8 = 15;
@@ -243,6 +245,8 @@ mod tests {
                 read_sender_report(&part);
                 read_reports(&part).count();
                 feedback::nacked(part.bytes).count();
+                extended::read_times(&part).count();
+                extended::read_delays(&part).count();
             }
         }
     }

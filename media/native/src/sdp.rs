@@ -118,6 +118,8 @@ pub struct PublishTrack {
     /// Sources that the offer names; may be empty.
     pub ssrcs: Vec<u32>,
     pub rtx_ssrc: Option<u32>,
+    /// Extended reports tell round trips (RFC 3611).
+    pub extended: bool,
     /// Header extension ids.
     pub twcc_id: Option<u8>,
     pub mid_id: Option<u8>,

@@ -8,7 +8,7 @@
 
 use crate::link::{Link, LinkRec};
 use crate::net::Port;
-use crate::rtcp::{self, be16, be32, feedback, SenderInfo};
+use crate::rtcp::{self, be16, be32, extended, feedback, SenderInfo};
 use crate::sdp::Codec;
 use crate::srtp::{Srtp, Way};
 use crate::wire::record;
@@ -23,6 +23,8 @@ pub use ssrc::InSsrc;
 pub use transport::TransportIn;
 
 const RR_EVERY_NS: u64 = 1_000_000_000;
+/// A publisher that has lost something within this time counts as one that loses.
+const LOSSY_NS: u64 = 5_000_000_000;
 /// SSRCs of one publisher; never forgotten, so that none can be replayed.
 const SSRCS_MAX: usize = 32;
 /// What a publisher without transport-cc is told it may send.
@@ -42,6 +44,8 @@ record! {
         pub types: Vec<PayloadType>,
         pub nack: [bool; 2],
         pub remb: bool,
+        /// It measures round trips by extended reports (RFC 3611).
+        pub extended: bool,
         pub ssrcs: Vec<InSsrc>,
         /// Audio, video.
         pub media: [Option<Medium>; 2],
@@ -200,7 +204,10 @@ impl Source {
             return None; // padding that probes the bandwidth
         }
         if new {
-            medium.got(index, now); // padding of the medium itself is not asked for again either
+            // padding of the medium itself is not asked for again either
+            if let Some(way_ns) = medium.got(index, now) {
+                self.link.rec.round_trip.add(way_ns);
+            }
         }
         (new && !payload.is_empty()).then_some(medium.epoch)
     }
@@ -212,7 +219,9 @@ impl Source {
             return heard;
         };
         heard.authentic = true;
+        let mut ways = vec![];
         for part in rtcp::parts(clear) {
+            ways.extend(extended::read_delays(&part));
             if let Some(info) = rtcp::read_sender_report(&part) {
                 let known = self
                     .rec
@@ -234,6 +243,12 @@ impl Source {
                     let media = self.rec.media.iter_mut().flatten();
                     media.filter(|m| m.ssrc == gone).for_each(|m| m.left = true);
                 }
+            }
+        }
+        for delay in ways.iter().filter(|d| d.ssrc == self.link.rec.ssrc) {
+            let way = extended::round_trip_ns(extended::middle(now), delay.last, delay.kept);
+            if let Some(ns) = way {
+                self.link.rec.round_trip.add(ns);
             }
         }
         let mut media = self.rec.media.iter().flatten().peekable();
@@ -260,9 +275,12 @@ impl Source {
         let me = self.link.rec.ssrc;
         let mut body = vec![];
         let mut asked = 0;
+        let way = self.link.rec.round_trip.smooth_ns;
         for (medium, wanted) in self.rec.media.iter_mut().zip(self.rec.nack) {
-            if let Some(m) = medium.as_mut().filter(|_| wanted) {
-                asked += m.ask(me, now, &mut body);
+            match medium {
+                Some(m) if wanted => asked += m.ask(me, way, now, &mut body),
+                Some(m) => m.resign(),
+                None => {}
             }
         }
         let media = self.rec.ssrcs.first().map_or(0, |s| s.ssrc);
@@ -280,6 +298,24 @@ impl Source {
         asked
     }
 
+    /// When `tick` has something to ask for; None: nothing is missing.
+    pub fn due_ns(&self) -> Option<u64> {
+        let media = self.rec.media.iter().flatten();
+        media.filter_map(Medium::due_ns).min()
+    }
+
+    /// Whether pictures have been lost for good since this was last asked.
+    pub fn take_broken(&mut self) -> bool {
+        let video = self.rec.media[1].as_mut();
+        video.is_some_and(|m| std::mem::take(&mut m.broken))
+    }
+
+    /// Whether packets get lost on the way from, and so perhaps to, the publisher.
+    pub fn lossy(&self, now: u64) -> bool {
+        let mut missed = self.rec.media.iter().flatten().filter_map(|m| m.missed_ns);
+        missed.any(|at| now.saturating_sub(at) < LOSSY_NS)
+    }
+
     fn reports(&mut self, compound: &mut Vec<u8>, now: u64) {
         let me = self.link.rec.ssrc;
         let media = &self.rec.media;
@@ -295,6 +331,9 @@ impl Source {
             .collect();
         rtcp::receiver_report(compound, me, &blocks);
         rtcp::sdes(compound, me);
+        if self.rec.extended {
+            extended::receiver_time(compound, me, now);
+        }
         if self.rec.remb {
             let ssrcs: Vec<u32> = blocks.iter().map(|b| b.ssrc).collect();
             feedback::remb(compound, me, REMB_BITS_PER_SECOND, &ssrcs);

@@ -25,6 +25,10 @@ const RUNAWAY_NS: i64 = 10_000_000_000;
 /// clocks differ by far less.
 const LEAD_FADES: i64 = 100;
 const PLI_GAP_NS: u64 = 1_000_000_000;
+/// On a path that loses packets a request without an answer is repeated after this and two round
+/// trips, so many times.
+const PLI_ANSWER_NS: u64 = 150_000_000;
+const PLI_REPEATS_MAX: u8 = 2;
 
 /// Mapping of one medium from source to stream.
 #[derive(Clone, Copy, Default)]
@@ -70,6 +74,8 @@ pub struct Home {
     pub keyframe_wanted: bool,
     last_pli_ns: Option<u64>,
     pli_wanted: bool,
+    /// Repeats of the last request that are left, until a key frame comes.
+    pli_repeats: u8,
 }
 
 impl Default for Home {
@@ -86,6 +92,7 @@ impl Default for Home {
             keyframe_wanted: false,
             last_pli_ns: None,
             pli_wanted: false,
+            pli_repeats: 0,
         }
     }
 }
@@ -121,6 +128,7 @@ impl Home {
         if key && a.codec.is_video() {
             self.keyframe_ns = Some(now);
             self.pli_wanted = false;
+            self.pli_repeats = 0;
         }
         Some(Packet {
             codec: a.codec,
@@ -150,7 +158,23 @@ impl Home {
         }
         self.last_pli_ns = Some(now);
         self.pli_wanted = false;
+        self.pli_repeats = PLI_REPEATS_MAX;
         Ask::Now
+    }
+
+    /// Whether the last request is to be repeated: on a path that loses packets it may never have
+    /// come. Counts as repeated then.
+    pub fn repeat_due(&mut self, round_trip_ns: Option<u64>, now: u64) -> bool {
+        let patience = PLI_ANSWER_NS + 2 * round_trip_ns.unwrap_or(PLI_ANSWER_NS);
+        let tries = u64::from(PLI_REPEATS_MAX + 1 - self.pli_repeats.min(PLI_REPEATS_MAX));
+        let unanswered = self
+            .last_pli_ns
+            .is_some_and(|at| now - at >= tries * patience);
+        if self.pli_repeats == 0 || !unanswered {
+            return false;
+        }
+        self.pli_repeats -= 1;
+        true
     }
 
     /// Whether a request that had to wait may go now.
@@ -359,5 +383,21 @@ mod tests {
         h.take_over(1);
         place(&mut h, 1, &arrival(1, 1, 0), 6_000 * MS).unwrap();
         assert!(!h.ask_due(6_000 * MS), "the key frame has come");
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_repeated_twice_and_never_after_a_key_frame() {
+        let mut h = Home::default();
+        h.take_over(1);
+        let way = Some(25 * MS);
+        assert!(!h.repeat_due(way, 5_000 * MS), "nobody has asked");
+        h.ask(5_000 * MS);
+        let at: Vec<u64> = (5_000..6_500)
+            .filter(|t| h.repeat_due(way, t * MS))
+            .collect();
+        assert_eq!(at, [5_200, 5_400]);
+        h.ask(7_000 * MS);
+        place(&mut h, 1, &arrival(1, 1, 0), 7_100 * MS).unwrap();
+        assert!(!h.repeat_due(way, 7_900 * MS));
     }
 }

@@ -14,6 +14,11 @@ mod order;
 use h264::Frames;
 use order::Order;
 
+/// A missing packet is waited for by so many round trips longer, within a bound: players of HLS
+/// hold back more than that.
+const WAIT_ROUND_TRIPS: u64 = 3;
+const WAIT_MAX_NS: u64 = 600_000_000;
+
 /// One packet of one medium of a stream.
 pub struct Piece<'a> {
     /// The stream's packet number, counting on for ever.
@@ -87,6 +92,12 @@ impl Assembler {
             self.stats.late += 1;
         }
         self.drain(now_ns, out);
+    }
+
+    /// The way to the publisher and back, as far as it is known: missing packets take that long.
+    pub fn adapt(&mut self, round_trip_ns: Option<u64>) {
+        let longer = WAIT_ROUND_TRIPS * round_trip_ns.unwrap_or(0);
+        self.order.wait_ns = (order::WAIT_NS + longer).min(WAIT_MAX_NS);
     }
 
     /// Stops waiting for what is overdue. Call every now and then, also when nothing comes.

@@ -17,7 +17,7 @@ use crate::link::{Link, LinkRec};
 use crate::log::Log;
 use crate::net::Port;
 use crate::packet::Packet;
-use crate::rtcp::{self, be32, feedback};
+use crate::rtcp::{self, be32, extended, feedback};
 use crate::sdp::Codec;
 use crate::srtp::{Srtp, Way};
 use crate::wire::record;
@@ -34,6 +34,8 @@ const BURST_BYTES_PER_MS: u64 = 16_384;
 const BURST_BYTES_MAX: u64 = 65_536;
 /// Packets sent again for one RTCP compound.
 const RESENDS_PER_COMPOUND_MAX: usize = 256;
+/// Receivers of one viewer that measure the way to us: one a medium, and room for more.
+const RECEIVERS_MAX: usize = 4;
 
 record! {
     /// A viewer's record.
@@ -73,6 +75,12 @@ pub struct Viewer {
     next_report_ns: u64,
     burst_ns: u64,
     resends: Resends,
+    /// The last sender reports: middle of their NTP time, and when they left.
+    reported: Option<(u32, u64)>,
+    /// Receivers that told their time since: SSRC, the time, when it came.
+    told: Vec<(u32, u32, u64)>,
+    /// One has told for the first time: it gets its answer at once.
+    answered: bool,
     /// The stream's codec is not the negotiated one any more.
     pub mismatch: Option<Codec>,
     pub counts: Counts,
@@ -87,6 +95,9 @@ impl Viewer {
             next_report_ns: rec.next_report_ns,
             burst_ns: 0,
             resends: Resends::default(),
+            reported: None,
+            told: vec![],
+            answered: false,
             mismatch: None,
             counts: Counts::default(),
         }
@@ -219,6 +230,7 @@ impl Viewer {
         };
         wishes.authentic = true;
         let mut budget = RESENDS_PER_COMPOUND_MAX.min(most);
+        let (mut blocks, mut times) = (vec![], vec![]);
         for part in rtcp::parts(clear) {
             match (part.kind, part.count) {
                 (rtcp::PSFB, rtcp::PLI | rtcp::FIR) => {
@@ -245,13 +257,40 @@ impl Viewer {
                     for block in rtcp::read_reports(&part) {
                         if let Some(t) = self.tracks.iter_mut().find(|t| t.ssrc == block.ssrc) {
                             t.lost = block.lost.max(0) as u32;
+                            blocks.push(block);
                         }
                     }
                 }
+                (rtcp::XR, _) => times.extend(extended::read_times(&part)),
                 _ => {}
             }
         }
+        blocks.iter().for_each(|block| self.measure(block, now));
+        times.iter().for_each(|time| self.was_told(*time, now));
         wishes
+    }
+
+    /// The way there and back, when a reception block is about our last sender reports.
+    fn measure(&mut self, block: &rtcp::Report, now: u64) {
+        let Some((middle, at)) = self.reported.filter(|(middle, _)| *middle == block.lsr) else {
+            return;
+        };
+        let gone = extended::middle(now.saturating_sub(at));
+        let way = extended::round_trip_ns(middle.wrapping_add(gone), block.lsr, block.dlsr);
+        if let Some(ns) = way {
+            self.link.rec.round_trip.add(ns);
+        }
+    }
+
+    /// A receiver told its time (RFC 3611): it gets it back with the next sender reports.
+    fn was_told(&mut self, (ssrc, time): (u32, u32), now: u64) {
+        self.told.retain(|(known, _, _)| *known != ssrc);
+        if self.told.len() < RECEIVERS_MAX {
+            self.told.push((ssrc, time, now));
+        }
+        if !std::mem::replace(&mut self.answered, true) {
+            self.next_report_ns = 0;
+        }
     }
 
     fn resend(&mut self, at: usize, sequence: u16, logs: &[Log; 2], now: u64, port: &mut Port) {
@@ -263,7 +302,11 @@ impl Viewer {
         let Some(packet) = logs[medium].get(index).filter(|p| p.codec == track.codec) else {
             return;
         };
-        if self.resends.allow(medium, index, now) {
+        let (key, way) = (
+            index << 1 | medium as u64,
+            self.link.rec.round_trip.smooth_ns,
+        );
+        if self.resends.allow(key, way, now) {
             track.emit(packet, true, &self.link.raw, &self.srtp, port);
             self.counts.rtx += 1;
         }
@@ -290,6 +333,16 @@ impl Viewer {
         }
         if !compound.is_empty() {
             self.next_report_ns = now + REPORT_EVERY_NS;
+            self.reported = Some(((rtcp::ntp_from_unix_ns(unix_ns) >> 16) as u32, now));
+            let times = self.told.drain(..).map(|(ssrc, last, at)| extended::Delay {
+                ssrc,
+                last,
+                kept: extended::middle(now.saturating_sub(at)),
+            });
+            let times: Vec<_> = times.collect();
+            if !times.is_empty() {
+                extended::delays(&mut compound, self.link.rec.ssrc, &times);
+            }
             self.link.send_rtcp(&compound, port);
         }
     }

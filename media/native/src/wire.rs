@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Raised with every change of any record.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A value with a binary form.
 pub trait Wire: Sized {

@@ -277,6 +277,7 @@ fn publish_track(media: &Media, take: &Take) -> PublishTrack {
         formats: take.formats.iter().map(|o| o.format.clone()).collect(),
         ssrcs,
         rtx_ssrc: rtx,
+        extended: media.round_trips,
         twcc_id: extension(media, TWCC_URI).filter(|_| twcc),
         mid_id: extension(media, MID_URI),
     }

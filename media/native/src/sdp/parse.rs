@@ -62,6 +62,8 @@ pub struct Media<'a> {
     pub transport: Transport<'a>,
     pub bundle_only: bool,
     pub rtcp_mux: bool,
+    /// a=rtcp-xr:rcvr-rtt=all: both sides may ask for round trips (RFC 3611 5.1).
+    pub round_trips: bool,
     pub maps: Vec<RtpMap<'a>>,
     pub parameters: Vec<(u8, &'a str)>,
     /// Payload type (None: all) and kind of feedback.
@@ -201,6 +203,7 @@ fn media_line(number: usize, value: &str) -> Result<Media<'_>, SdpFault> {
         transport: Transport::default(),
         bundle_only: false,
         rtcp_mux: false,
+        round_trips: false,
         maps: Vec::new(),
         parameters: Vec::new(),
         feedback: Vec::new(),
@@ -246,6 +249,7 @@ fn media_attribute<'a>(
         "recvonly" => media.direction = Direction::RecvOnly,
         "inactive" => media.direction = Direction::Inactive,
         "rtcp-mux" => media.rtcp_mux = true,
+        "rtcp-xr" => media.round_trips |= value.contains("rcvr-rtt=all"),
         "bundle-only" => media.bundle_only = true,
         "rtpmap" => media
             .maps

@@ -191,6 +191,16 @@ fn chromium_is_asked_for_h264_before_all_else() {
 }
 
 #[test]
+fn round_trips_may_be_measured_by_whom_offers_it() {
+    let (answer, _, tracks) = publish(offer!("chromium-publish")).unwrap();
+    assert!(tracks.iter().all(|t| t.extended));
+    assert_eq!(count(&answer, "a=rtcp-xr:rcvr-rtt=all"), 2);
+    let (answer, _, tracks) = publish(offer!("ffmpeg-publish")).unwrap();
+    assert!(tracks.iter().all(|t| !t.extended));
+    assert!(!answer.contains("rtcp-xr"));
+}
+
+#[test]
 fn simulcast_and_data_channels_are_left_aside() {
     let (answer, _, tracks) = publish(offer!("chromium-simulcast")).unwrap();
     assert_eq!(tracks.len(), 2);

@@ -85,6 +85,9 @@ fn write_media(out: &mut String, media: &Media, take: &Take) {
     line!(out, "a={}", if sending { "sendonly" } else { "recvonly" });
     line!(out, "a=rtcp-mux");
     line!(out, "a=rtcp-rsize");
+    if media.round_trips {
+        line!(out, "a=rtcp-xr:rcvr-rtt=all");
+    }
     for offered in &take.formats {
         write_format(out, offered, sending);
     }

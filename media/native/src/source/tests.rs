@@ -1,4 +1,5 @@
 use super::*;
+use crate::link::RoundTrip;
 use crate::net::RxBatch;
 use crate::srtp::{Keys, Srtcp, Window};
 use std::net::UdpSocket;
@@ -40,6 +41,7 @@ fn bench() -> Bench {
             rtcp_seen: Window::default(),
             heard_ns: 0,
             doubt_ns: None,
+            round_trip: RoundTrip::default(),
         },
         types: vec![
             kind(96, Codec::H264, false),
@@ -48,6 +50,7 @@ fn bench() -> Bench {
         ],
         nack: [false, true],
         remb: true,
+        extended: true,
         ssrcs: vec![],
         media: [None, None],
         transport: TransportIn::new(Some(3)),
@@ -238,4 +241,106 @@ fn a_publisher_has_left_when_all_its_media_said_goodbye() {
         heard.push(b.source.rtcp(&mut clear, 0).goodbye);
     }
     assert_eq!(heard, [false, true]);
+}
+
+/// Sequence numbers asked for in what has been sent since.
+fn asked(b: &mut Bench) -> Vec<u16> {
+    let compounds = b.compounds();
+    let parts = compounds.iter().flat_map(|c| rtcp::parts(c));
+    let nacks = parts.filter(|p| p.kind == rtcp::RTPFB && p.count == rtcp::NACK);
+    nacks
+        .flat_map(|p| feedback::nacked(p.bytes).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn what_is_missing_is_asked_for_again_as_the_round_trip_says_and_ever_slower() {
+    let when = |way_ns| {
+        let mut b = bench();
+        b.source.link.rec.round_trip = RoundTrip::guess(Some(way_ns));
+        b.push(96, VIDEO, 10, b"a", 0);
+        b.push(96, VIDEO, 12, b"c", 0);
+        assert_eq!(b.source.due_ns(), Some(5 * MS));
+        (0..2_000)
+            .filter(|ms| b.source.tick(ms * MS, &mut b.port) > 0 && asked(&mut b) == [11])
+            .collect::<Vec<u64>>()
+    };
+    let near = when(MS);
+    assert_eq!(near[..7], [5, 25, 45, 65, 105, 145, 185]);
+    assert_eq!(near.len(), 10);
+    let far = when(200 * MS);
+    assert_eq!(far, [5, 215, 425, 635, 1_055, 1_475]);
+}
+
+#[test]
+fn an_answer_to_a_first_request_tells_the_round_trip() {
+    let mut b = bench();
+    b.push(96, VIDEO, 10, b"a", 0);
+    b.push(96, VIDEO, 13, b"d", 0);
+    b.source.tick(5 * MS, &mut b.port);
+    assert_eq!(b.source.link.rec.round_trip.ms(), -1);
+    b.push(97, RTX, 1, b"\0\x0bb", 35 * MS);
+    assert_eq!(b.source.link.rec.round_trip.ms(), 30);
+    b.source.tick(60 * MS, &mut b.port);
+    b.push(97, RTX, 2, b"\0\x0cc", 61 * MS);
+    assert_eq!(
+        b.source.link.rec.round_trip.ms(),
+        30,
+        "whichever request was answered"
+    );
+}
+
+#[test]
+fn what_is_lost_for_good_is_told_once_and_only_of_pictures() {
+    let mut b = bench();
+    b.push(96, VIDEO, 10, b"a", 0);
+    b.push(111, 0x3333, 10, b"a", 0);
+    b.push(111, 0x3333, 12, b"a", 0);
+    b.source.tick(5 * MS, &mut b.port);
+    assert!(!b.source.take_broken() && b.source.lossy(MS));
+    b.push(96, VIDEO, 12, b"c", 10 * MS);
+    for ms in 10..3_000 {
+        b.source.tick(ms * MS, &mut b.port);
+        assert!(
+            ms > 500 || !b.source.take_broken(),
+            "there is hope at {ms} ms"
+        );
+    }
+    assert!(b.source.take_broken());
+    assert!(!b.source.take_broken());
+    b.push(96, VIDEO, 900, b"d", 3_000 * MS);
+    assert!(b.source.take_broken(), "a gap too wide to be asked for");
+    assert!(!b.source.lossy(9_000 * MS));
+}
+
+#[test]
+fn a_publisher_that_gives_our_time_back_tells_the_round_trip() {
+    let mut b = bench();
+    b.push(96, VIDEO, 10, b"a", 1_000 * MS);
+    b.source.tick(1_000 * MS, &mut b.port);
+    let told: Vec<_> = b
+        .compounds()
+        .iter()
+        .flat_map(|c| {
+            rtcp::parts(c)
+                .flat_map(|p| extended::read_times(&p))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(told, [(9, extended::middle(1_000 * MS))]);
+    let mut clear = vec![];
+    rtcp::receiver_report(&mut clear, VIDEO, &[]);
+    let kept = extended::middle(400 * MS);
+    let back = |ssrc| extended::Delay {
+        ssrc,
+        last: told[0].1,
+        kept,
+    };
+    extended::delays(&mut clear, VIDEO, &[back(8), back(9)]);
+    let out = Srtcp::new(&keys(true), Way::Out);
+    let len = clear.len();
+    clear.resize(len + out.extra(), 0);
+    out.seal(&mut clear, 1);
+    b.source.rtcp(&mut clear, 1_450 * MS);
+    assert!((49..=50).contains(&b.source.link.rec.round_trip.ms()));
 }

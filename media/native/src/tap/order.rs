@@ -4,8 +4,8 @@ use super::Piece;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long a missing packet is waited for: a few retransmissions at a long round trip.
-const WAIT_NS: u64 = 250_000_000;
+/// How long a missing packet is waited for: a few retransmissions when the way is short.
+pub const WAIT_NS: u64 = 250_000_000;
 /// Packets held behind a hole; past that the hole is given up.
 const HELD_MAX: usize = 512;
 
@@ -18,12 +18,24 @@ pub struct Held {
     since_ns: u64,
 }
 
-#[derive(Default)]
 pub struct Order {
+    /// How long a missing packet is waited for.
+    pub wait_ns: u64,
     next: Option<u64>,
     /// The packets right before `next` were given up.
     gap: bool,
     held: BTreeMap<u64, Held>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Order {
+            wait_ns: WAIT_NS,
+            next: None,
+            gap: false,
+            held: BTreeMap::new(),
+        }
+    }
 }
 
 impl Order {
@@ -77,7 +89,7 @@ impl Order {
             .map(|held| held.since_ns)
             .min()
             .unwrap_or(now_ns);
-        let overdue = now_ns.saturating_sub(since) >= WAIT_NS;
+        let overdue = now_ns.saturating_sub(since) >= self.wait_ns;
         if !overdue && self.held.len() <= HELD_MAX {
             return 0;
         }

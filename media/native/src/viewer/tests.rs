@@ -1,4 +1,5 @@
 use super::*;
+use crate::link::RoundTrip;
 use crate::net::RxBatch;
 use crate::srtp::{Keys, Srtcp, Window};
 use std::collections::HashMap;
@@ -51,6 +52,7 @@ fn bench(rtx: bool) -> Bench {
             rtcp_seen: Window::default(),
             heard_ns: 0,
             doubt_ns: None,
+            round_trip: RoundTrip::default(),
         },
         tracks: vec![OutTrack::new(Codec::Opus, 111, 0x3333), video],
         next_report_ns: 0,
@@ -120,16 +122,20 @@ impl Bench {
         }
     }
 
-    fn nack(&mut self, sequences: &[u16], now: u64) -> Wishes {
-        let mut clear = vec![];
-        rtcp::receiver_report(&mut clear, 5, &[]);
-        feedback::nack(&mut clear, 5, 0x1111, sequences);
+    fn hears(&mut self, mut clear: Vec<u8>, now: u64) -> Wishes {
         let len = clear.len();
         clear.resize(len + self.rtcp_out.extra(), 0);
         self.rtcp_out.seal(&mut clear, self.rtcp_next);
         self.rtcp_next += 1;
         self.viewer
             .rtcp(&mut clear, &self.logs, now, &mut self.port)
+    }
+
+    fn nack(&mut self, sequences: &[u16], now: u64) -> Wishes {
+        let mut clear = vec![];
+        rtcp::receiver_report(&mut clear, 5, &[]);
+        feedback::nack(&mut clear, 5, 0x1111, sequences);
+        self.hears(clear, now)
     }
 }
 
@@ -317,4 +323,53 @@ fn another_codec_is_not_sent_and_noticed() {
     b.live(&packet);
     assert_eq!(b.got(), []);
     assert_eq!(b.viewer.mismatch, Some(Codec::Vp8));
+}
+
+#[test]
+fn both_sides_measure_the_way_by_reports() {
+    let mut b = bench(true);
+    b.live(&video(1 << 20, 0, true));
+    b.got();
+    let clock = Some(Mapping {
+        zero_ns: 0,
+        hz: 90_000,
+    });
+    let (sent_ns, unix_ns) = (1_000 * MS, 1_700_000_000_000_000_000);
+    b.viewer.tick(sent_ns, unix_ns, &[clock; 2], &mut b.port);
+    let mut clear = vec![];
+    let block = rtcp::Report {
+        ssrc: 0x1111,
+        lsr: (rtcp::ntp_from_unix_ns(unix_ns) >> 16) as u32,
+        dlsr: extended::middle(500 * MS),
+        ..rtcp::Report::default()
+    };
+    rtcp::receiver_report(&mut clear, 5, &[block]);
+    extended::receiver_time(&mut clear, 5, 77_000 * MS);
+    b.hears(clear, sent_ns + 580 * MS);
+    assert!((79..=80).contains(&b.viewer.link.rec.round_trip.ms()));
+    b.port.flush();
+    while b.rx.receive(&b.client) > 0 {}
+    b.viewer
+        .tick(sent_ns + 600 * MS, unix_ns, &[clock; 2], &mut b.port);
+    b.port.flush();
+    let n = b.rx.receive(&b.client);
+    assert_eq!(
+        n, 1,
+        "who tells its time for the first time is answered at once"
+    );
+    let keys = Keys {
+        material: (0..56).collect(),
+        profile: 1,
+        active: true,
+    };
+    let (sealed, _) = b.rx.get(0).unwrap();
+    let (_, clear) = Srtcp::new(&keys, Way::In).open(sealed).expect("a compound");
+    let back: Vec<_> = rtcp::parts(clear)
+        .flat_map(|p| extended::read_delays(&p).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(
+        (back[0].ssrc, back[0].last),
+        (5, extended::middle(77_000 * MS))
+    );
+    assert!(back[0].kept.abs_diff(extended::middle(20 * MS)) <= 1);
 }

@@ -226,7 +226,11 @@ impl Worker {
             self.stats.dropped_in += 1;
             return;
         };
-        let Some(arrival) = source.rtp(bytes, now) else {
+        let arrival = source.rtp(bytes, now);
+        if let Some(due) = source.due_ns() {
+            self.next_tick = self.next_tick.min(due);
+        }
+        let Some(arrival) = arrival else {
             self.stats.dropped_in += 1;
             return;
         };

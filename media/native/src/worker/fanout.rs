@@ -214,11 +214,16 @@ impl Tap {
     }
 
     /// Units that need not be waited for any longer, with their medium.
-    pub(super) fn expire(&mut self, now: u64) -> Vec<(usize, crate::tap::Assembled)> {
+    pub(super) fn expire(
+        &mut self,
+        round_trip_ns: Option<u64>,
+        now: u64,
+    ) -> Vec<(usize, crate::tap::Assembled)> {
         let mut made = vec![];
         for (medium, slot) in self.assemblers.iter_mut().enumerate() {
             let Some((_, assembler)) = slot else { continue };
             let mut units = vec![];
+            assembler.adapt(round_trip_ns);
             assembler.expire(now, &mut units);
             made.extend(units.into_iter().map(|unit| (medium, unit)));
         }

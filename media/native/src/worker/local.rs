@@ -32,6 +32,8 @@ pub struct Hearth {
     pub home: Home,
     /// Slot of the publisher on air.
     pub source: Option<usize>,
+    /// To the publisher and back; None: unknown.
+    pub round_trip_ns: Option<u64>,
     /// Other workers that watch.
     pub subscribers: Vec<usize>,
     pub tap: Option<Tap>,
@@ -58,6 +60,7 @@ impl Local {
             Box::new(Hearth {
                 home: Home::default(),
                 source: None,
+                round_trip_ns: None,
                 subscribers: vec![],
                 tap: None,
                 pending: vec![],

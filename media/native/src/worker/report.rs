@@ -19,6 +19,8 @@ pub struct SessionRow {
     pub plis: u64,
     pub age_ms: u64,
     pub idle_ms: u64,
+    /// -1: unknown.
+    pub rtt_ms: i64,
 }
 
 /// One stream on one worker; the home's numbers are 0 elsewhere.
@@ -35,6 +37,8 @@ pub struct StreamRow {
     pub gop_packets: u64,
     pub gop_bytes: u64,
     pub plis_out: u64,
+    /// To the publisher and back; -1: unknown.
+    pub rtt_ms: i64,
 }
 
 /// All sessions and streams of one worker.
@@ -60,6 +64,7 @@ impl Worker {
         let mut row = StreamRow {
             stream: id,
             keyframe_age_ms: -1,
+            rtt_ms: -1,
             ..StreamRow::default()
         };
         let Some(local) = self.streams.get(&id) else {
@@ -82,6 +87,7 @@ impl Worker {
         let source = hearth.source.and_then(|slot| self.peers.get(slot));
         if let Some(Flow::Source(source)) = source.map(|p| &p.flow) {
             row.lost_in = source.counts().lost;
+            row.rtt_ms = source.link.rec.round_trip.ms();
         }
         row
     }
@@ -104,6 +110,7 @@ fn session_row(peer: &crate::handshake::Peer, now: u64) -> SessionRow {
         plis: 0,
         age_ms: since(peer.born_ns),
         idle_ms: since(heard),
+        rtt_ms: peer.link().map_or(-1, |l| l.rec.round_trip.ms()),
     };
     match &peer.flow {
         Flow::Opening => {}

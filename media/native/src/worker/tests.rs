@@ -1,6 +1,6 @@
 use super::*;
 use crate::handshake::Flow;
-use crate::link::LinkRec;
+use crate::link::{LinkRec, RoundTrip};
 use crate::outbox::Event;
 use crate::packet::Packet;
 use crate::sdp::{self, Codec};
@@ -69,6 +69,7 @@ fn viewer(w: &mut Worker, id: u64) -> (usize, UdpSocket) {
         rtcp_seen: Window::default(),
         heard_ns: now_ns(),
         doubt_ns: None,
+        round_trip: RoundTrip::default(),
     };
     let rec = ViewerRec {
         link,

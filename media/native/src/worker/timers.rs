@@ -45,7 +45,7 @@ impl Worker {
     fn tick_streams(&mut self, now: u64) -> bool {
         let mut panicked = vec![];
         let mut untapped = vec![];
-        let mut due = vec![];
+        let (mut due, mut again) = (vec![], vec![]);
         let mut busy = false;
         for (id, local) in &mut self.streams {
             busy |= !local.viewers.is_empty();
@@ -59,8 +59,9 @@ impl Worker {
             if hearth.home.ask_due(now) {
                 due.push(*id);
             }
+            let round_trip_ns = hearth.round_trip_ns;
             if let (Some(tap), Some(session)) = (&mut hearth.tap, hearth.home.publisher) {
-                match survives(|| tap.expire(now)) {
+                match survives(|| tap.expire(round_trip_ns, now)) {
                     Some(made) => {
                         tap_units(&local.info.name, session, &local.clocks, made, &self.shared);
                     }
@@ -75,6 +76,14 @@ impl Worker {
                 Some(asked) => self.stats.nacks_out += asked,
                 None => panicked.push(slot),
             }
+            let way = source.link.rec.round_trip.smooth_ns;
+            hearth.round_trip_ns = way;
+            if source.take_broken() {
+                due.push(*id);
+            }
+            if source.lossy(now) && hearth.home.repeat_due(way, now) {
+                again.push(*id);
+            }
         }
         for (stream, slot) in untapped {
             self.untapped(stream, Some(slot));
@@ -84,6 +93,9 @@ impl Worker {
         }
         for stream in due {
             self.ask_keyframe(stream, now);
+        }
+        for stream in again {
+            self.send_pli(stream);
         }
         busy
     }

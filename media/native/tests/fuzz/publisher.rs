@@ -56,6 +56,7 @@ fn chain(profile: u8) -> Chain {
         types: types(),
         nack: [false, true],
         remb: true,
+        extended: true,
         ssrcs: vec![],
         media: [None, None],
         transport: TransportIn::new(Some(3)),
@@ -302,6 +303,15 @@ fn rtcp_of_a_publisher() {
         "rtp96", "rtp97", "rtp98", "rtp99", "rtp100", "rtp101", "rtp102",
     ]);
     all.rtcp = captured(&["rtcp"]);
+    let mut back = vec![];
+    rtcp::receiver_report(&mut back, VIDEO, &[]);
+    let delay = rtcp::extended::Delay {
+        ssrc: 9, // ours, as in `link`
+        last: 1,
+        kept: 2,
+    };
+    rtcp::extended::delays(&mut back, VIDEO, &[delay]);
+    all.rtcp.push(back);
     all.home.take_over(1);
     let make = |random: &mut Random, chain: &mut Chain| {
         chain.renewed(random);

@@ -20,6 +20,7 @@ fn source() -> SourceRec {
         }],
         nack: [false, true],
         remb: true,
+        extended: true,
         ssrcs: vec![InSsrc {
             ssrc: 1,
             video: true,
@@ -42,6 +43,8 @@ fn source() -> SourceRec {
                 misses: vec![],
                 last_ns: 3,
                 left: false,
+                missed_ns: Some(2),
+                broken: false,
             }),
         ],
         transport: TransportIn::new(Some(3)),

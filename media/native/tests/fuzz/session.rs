@@ -1,6 +1,6 @@
 //! Connected peers without a handshake: known keys, so that the test can encrypt as they would.
 
-use _native::link::LinkRec;
+use _native::link::{LinkRec, RoundTrip};
 use _native::net::Port;
 use _native::srtp::{Keys, Srtcp, Srtp, Way, Window};
 use std::net::UdpSocket;
@@ -67,6 +67,7 @@ pub fn link(profile: u8, to: &UdpSocket) -> LinkRec {
         rtcp_seen: Window::default(),
         heard_ns: 0,
         doubt_ns: None,
+        round_trip: RoundTrip::default(),
     }
 }
 

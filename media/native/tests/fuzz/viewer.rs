@@ -7,7 +7,7 @@ use crate::{campaign, captured};
 use _native::log::Log;
 use _native::net::Port;
 use _native::packet::Packet;
-use _native::rtcp::{self, feedback};
+use _native::rtcp::{self, extended, feedback};
 use _native::sdp::Codec;
 use _native::viewer::{OutTrack, Viewer, ViewerRec};
 use std::net::UdpSocket;
@@ -68,7 +68,9 @@ fn watching() -> Watching {
     let mut bye = vec![];
     rtcp::bye(&mut bye, &[1, 2]);
     let mut seeds = captured(&["rtcp"]);
-    seeds.extend([nack.clone(), nack, pli, bye]);
+    let mut times = nack.clone();
+    extended::receiver_time(&mut times, 9, 12_345_678_900);
+    seeds.extend([nack.clone(), nack, pli, bye, times]);
     Watching {
         remote: Remote::new(1),
         viewer,
