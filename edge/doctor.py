@@ -31,7 +31,7 @@ from edge.settings import Settings
 from edge.tls import Certificates
 from media.addresses import candidates, interface_addresses
 from media.webrtc_settings import worker_count
-from ops import run_dir
+from ops import descriptors, run_dir
 from ops.errors import Rejected
 from ops.listeners import (
     UDP_BUFFER_BYTES,
@@ -51,7 +51,6 @@ BUFFER_BYTES_MIN: Final = 2_097_152
 HLS_BYTES_A_STREAM: Final = 33_554_432
 """Room that one stream's HLS window may take in memory: 60 s at 4 Mb/s."""
 MEMORY_BYTES_MIN: Final = 4 * HLS_BYTES_A_STREAM
-FILES_BESIDE_CONNECTIONS: Final = 256
 EXPIRY_DAYS_MIN: Final = 14
 UDP_SECONDS: Final = 1.0
 _UDP_SEGMENT: Final = 103
@@ -308,12 +307,20 @@ def _segmentation(settings: Settings) -> Iterator[Finding]:
 def _files(settings: Settings) -> Iterator[Finding]:
     """`nexus up` raises the soft limit to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.edge.connections_max + FILES_BESIDE_CONNECTIONS
+    edge = settings.edge
+    wanted = edge.connections_max + edge.reserved_files_max
     shown = "unlimited" if hard == resource.RLIM_INFINITY else f"{hard}"
     detail = f"{shown} a process, {wanted} wanted"
     if hard == resource.RLIM_INFINITY or hard >= wanted:
         yield Finding("open files", "ok", detail)
     else:
+        fit = descriptors.room(
+            limit=hard,
+            taken=descriptors.used(),
+            wanted=edge.connections_max,
+            reserved=edge.reserved_files_max,
+        )
+        detail = f"{detail}: about {fit.connections} connections a worker"
         advice = f"ulimit -Hn {wanted} (LimitNOFILE= for systemd), or lower edge.connections_max"
         yield Finding("open files", "warn", detail, advice)
 

@@ -6,7 +6,6 @@ directory) and hands over to `ops/supervisor.py`, which knows nothing of edge or
 
 import asyncio
 import os
-import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Final
 
 from edge.settings import Settings
 from media.webrtc_settings import worker_count
-from ops import listeners, metrics, run_dir
+from ops import descriptors, listeners, metrics, run_dir
 from ops.clock import SYSTEM
 from ops.listeners import ListenError
 from ops.log import get_logger
@@ -58,7 +57,7 @@ async def run_node(settings: Settings, on_ready: Callable[[Settings], None]) -> 
 
     Raises ListenError, RunDirError. Owns: sockets, run directory, children, all gone on return.
     """
-    _raise_file_limit()
+    descriptors.raise_limit()
     _, port = listeners.split_host_port(settings.edge.listen[0])
     path = run_dir.choose(settings.node.run_dir, port)
     with run_dir.RunDir(path, adopt_seconds=settings.node.adopt_seconds) as directory:
@@ -210,13 +209,6 @@ def _facts(bound: Bound) -> dict[str, object]:
         "udp": [int(sock.getsockname()[1]) for sock in bound.udp],
         "roles": list(settings.node.roles),
     }
-
-
-def _raise_file_limit() -> None:
-    """As many open files as this user may have; children inherit the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _close(rows: Sequence[Sequence[socket.socket]]) -> None:

@@ -15,19 +15,28 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from edge.admission import Taker
+from edge.cuts import cut
 from edge.hls_connection import LINGER_SECONDS, HlsConnection, Surroundings, end_with
 from edge.hls_request import is_hls
-from edge.http_head import HEAD_BYTES_MAX, parse
+from edge.http_head import HEAD_BYTES_MAX, Head, parse
+from edge.http_watch import Watch
 from edge.problems import Refusal, from_status, response, wire
 from edge.timer_wheel import Timer
+from edge.tls_door import Shaken, TlsDoor
+from ops.descriptors import Room
 from ops.log import get_logger
+from ops.tasks import SupervisedGroup
 
 PIECES_MAX: Final = 64
 """Most heads at the beginning of what was read that aiohttp is given one by one."""
+SPARE_SECONDS: Final = 1.0
+"""How long a connection that found no room may take for a head that is served all the same."""
+_SPARE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_SPARE_PREFIX: Final = "/api/v1/"
 _FULL: Final = Refusal(
     503,
     "this server has as many connections as it can take",
@@ -44,15 +53,28 @@ class Door:
     Owns: the servers on the listening sockets it was given, and every connection they accept.
     """
 
-    def __init__(self, around: Surroundings, make_http: Callable[[], "HttpHandler"]) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        make_http: Callable[[], "HttpHandler"],
+        *,
+        room: Room,
+        tasks: SupervisedGroup,
+    ) -> None:
+        """room: for how many connections there are descriptors. tasks: get the handshakes."""
         self._around = around
         self._make_http = make_http
+        self._room = room
+        self._tasks = tasks
         self._servers: list[asyncio.AbstractServer] = []
+        self._tls: list[TlsDoor] = []
         self._connections: set[Front | HlsConnection] = set()
         self.count = 0
         """Open connections, whoever owns them."""
         self.refused = 0
         """Connections that were refused because there were too many."""
+        self._spare = 0
+        """Open connections that found no room."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,41 +102,77 @@ class Door:
                 stalled_ms = int(settings.stalled_seconds * 1_000)
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled_ms)
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                self._listen_tls(listening, context)
+                continue
             server = await self._around.loop.create_server(
-                lambda: Front(self._around, self),
-                sock=listening,
-                backlog=settings.backlog,
-                ssl=context,
-                ssl_handshake_timeout=settings.head_seconds if context else None,
+                lambda: Front(self._around, self), sock=listening, backlog=settings.backlog
             )
             self._servers.append(server)
+
+    def _listen_tls(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        def make(account: Taker | None) -> Front:
+            front = Front(self._around, self)
+            front.account, front.admitted = account, True
+            return front
+
+        door = TlsDoor(
+            listening,
+            context,
+            door=self,
+            settings=self._around.settings,
+            tasks=self._tasks,
+            make=make,
+        )
+        door.start()
+        self._tls.append(door)
 
     def stop_accepting(self) -> None:
         """New connections are no longer taken."""
         for server in self._servers:
             server.close()
+        for door in self._tls:
+            door.close()
+
+    def reserve(self, peer: str, descriptor: int) -> Taker | None:
+        """Room for a connection, on whose account. Raises: Refusal (429, 503)."""
+        if self.count >= self._room.connections or descriptor >= self._room.descriptor_end:
+            raise _FULL
+        account = self._around.admission.opened(peer)
+        self.count += 1
+        return account
+
+    def release(self, account: Taker | None) -> None:
+        """Such a connection has ended."""
+        self.count -= 1
+        self._around.admission.closed(account)
 
     def opened(self, connection: "Front", transport: asyncio.Transport) -> bool:
         """Whether there is room for it; if not, it has been told so and is closing."""
-        if self.count >= self._around.settings.connections_max:
-            self.refused += 1
-            transport.write(wire(_FULL, close=True))
-            transport.close()
-            return False
         try:
-            connection.account = self._around.admission.opened(connection.peer)
+            if not connection.admitted:
+                connection.account = self.reserve(connection.peer, _descriptor(transport))
         except Refusal as problem:
-            transport.write(wire(problem, close=True))
-            transport.close()
-            return False
-        self.count += 1
+            if problem is not _FULL:
+                transport.write(wire(problem, close=True))
+                transport.close()
+                return False
+            if self._spare >= self._around.settings.spare_connections_max:
+                self.refused += 1
+                transport.write(wire(_FULL, close=True))
+                transport.close()
+                return False
+            connection.spare = True
+            self._spare += 1
+            self.count += 1
         self._connections.add(connection)
         return True
 
     def closed(self, connection: "Front | HlsConnection | HttpHandler") -> None:
         """A connection has ended."""
-        self.count -= 1
-        self._around.admission.closed(connection.account)
+        self.release(connection.account)
+        if connection.spare:
+            self._spare -= 1
         if not isinstance(connection, HttpHandler):
             self._connections.discard(connection)
 
@@ -135,15 +193,30 @@ class Door:
         protocol = self._make_http()
         protocol.door = self
         protocol.account = connection.account
+        protocol.spare = connection.spare
+        protocol.watch = Watch(
+            transport, protocol, self._around.settings, self._around.wheel, self._around.loop
+        )
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(data)
 
 
-class Front(Timer, asyncio.Protocol):
+class Front(Timer, Shaken):
     """A connection before its first request is known."""
 
-    __slots__ = ("_around", "_data", "_door", "_ending", "_transport", "account", "peer")
+    __slots__ = (
+        "_around",
+        "_data",
+        "_door",
+        "_ending",
+        "_transport",
+        "account",
+        "admitted",
+        "begun",
+        "peer",
+        "spare",
+    )
 
     def __init__(self, around: Surroundings, door: Door) -> None:
         super().__init__()
@@ -154,15 +227,23 @@ class Front(Timer, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.account: Taker | None = None
         """Who holds the connection; None: whoever it is may hold any number."""
+        self.admitted = False
+        """The door has counted it already."""
+        self.begun = False
+        """It is a connection now: its TLS handshake, if any, is done."""
         self.peer = "local"
+        self.spare = False
+        """There was no room: it is served what operators ask, or told so."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         real: Any = transport
         self.peer = address_of(real)
+        self.begun = True
         if self._door.opened(self, real):
             self._transport = real
-            self._deadline_in(self._around.settings.head_seconds)
+            seconds = self._around.settings.head_seconds
+            self._deadline_in(min(seconds, SPARE_SECONDS) if self.spare else seconds)
         else:
             self._ending = True
 
@@ -185,6 +266,9 @@ class Front(Timer, asyncio.Protocol):
         except Refusal as problem:
             self._end(problem)
             return
+        if self.spare and not _is_spare(asked):
+            self._refuse_full()
+            return
         self._let_go()
         if is_hls(asked):
             self._door.to_hls(self, transport, data)
@@ -203,9 +287,13 @@ class Front(Timer, asyncio.Protocol):
         if self._ending:
             if self._transport is not None:
                 self._transport.abort()
+        elif self.spare:
+            self._refuse_full()
         elif self._data:
+            cut("head_slow")
             self._end(Refusal(408, "the request's head took too long", code="http.head_too_slow"))
         else:
+            cut("silent")
             self.close()
 
     def close(self) -> None:
@@ -213,6 +301,10 @@ class Front(Timer, asyncio.Protocol):
         self._ending = True
         if self._transport is not None:
             self._transport.close()
+
+    def _refuse_full(self) -> None:
+        self._door.refused += 1
+        self._end(_FULL)
 
     def _end(self, problem: Refusal) -> None:
         end_with(self._transport, problem)
@@ -232,12 +324,16 @@ class Front(Timer, asyncio.Protocol):
 class HttpHandler(RequestHandler):
     """aiohttp's protocol, with problems for what its parser refuses, and counted by the door."""
 
-    __slots__ = ("account", "door")
+    __slots__ = ("_body", "account", "door", "spare", "watch")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.door: Door | None = None
         self.account: Taker | None = None
+        self.spare = False
+        self.watch: Watch | None = None
+        self._body: StreamReader | None = None
+        """The body of the last request that was read."""
 
     def data_received(self, data: bytes) -> None:
         """Hands heads over one by one: what is wrong with a request does not then take the answers
@@ -247,14 +343,36 @@ class HttpHandler(RequestHandler):
             if end in (3, len(data)):
                 break
             super().data_received(data[:end])
+            self._body = self._messages[-1][1] if self._messages else None
             data = data[end:]
+        count, inside = self._request_count, self._body is not None and not self._body.is_eof()
         super().data_received(data)
+        if self._messages and self._request_count > count:
+            self._body = self._messages[-1][1]
+        if self.watch is not None:
+            partial = bool(data) and not inside and self._request_count == count
+            self.watch.received(partial=partial)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        if isinstance(exc, TimeoutError):
+            cut("stalled")
+        if self.watch is not None:
+            self.watch.forget()
         door, self.door = self.door, None
         if door is not None:
             door.closed(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or waits for that."""
+        return self._current_request is not None or bool(self._messages)
+
+    def _process_keepalive(self) -> None:
+        before = self._force_close
+        super()._process_keepalive()
+        if self._force_close and not before:
+            cut("idle")
 
     def handle_error(
         self,
@@ -278,3 +396,12 @@ def address_of(transport: asyncio.BaseTransport) -> str:
     """The peer's address without its port."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else "local"
+
+
+def _descriptor(transport: asyncio.BaseTransport) -> int:
+    held = transport.get_extra_info("socket")
+    return -1 if held is None else int(held.fileno())
+
+
+def _is_spare(asked: Head) -> bool:
+    return asked.path in _SPARE_PATHS or asked.target.startswith(_SPARE_PREFIX)

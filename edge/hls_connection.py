@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edge.admission import Admission, Taker
+from edge.cuts import cut
 from edge.hls_reply import Bytes, head, ready
 from edge.hls_request import Request, is_hls, read_target, read_whole, unreadable
 from edge.hls_server import Client, HlsServer
 from edge.http_date import HttpDate
 from edge.http_head import HEAD_BYTES_MAX, Fields, parse
 from edge.http_settings import HttpSettings
+from edge.http_watch import is_stalled
 from edge.problems import Refusal, wire
 from edge.timer_wheel import TimerWheel
 from media.hls.shelf import Reply
@@ -69,6 +71,7 @@ class HlsConnection(Client, asyncio.Protocol):
         "_unsent",
         "account",
         "peer",
+        "spare",
     )
 
     def __init__(self, around: Surroundings, door: Door, *, peer: str) -> None:
@@ -97,6 +100,8 @@ class HlsConnection(Client, asyncio.Protocol):
         """Who holds the connection."""
         self.peer = self._remote = peer
         self._proxied = around.admission.is_proxy(peer)
+        self.spare = False
+        """As of `edge/front.py`: who found no room never comes here."""
 
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Goes on with a connection whose first bytes somebody else has read."""
@@ -147,7 +152,9 @@ class HlsConnection(Client, asyncio.Protocol):
         if not self._busy:
             self._around.loop.call_soon(self._resume)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, TimeoutError):
+            cut("stalled")
         self._transport = None
         self._ending = True
         self._data = b""
@@ -160,12 +167,15 @@ class HlsConnection(Client, asyncio.Protocol):
         if transport is None:
             return
         unsent = transport.get_write_buffer_size()
-        if unsent and unsent != self._unsent:
+        settings = self._around.settings
+        if unsent and not (self._unsent and is_stalled(self._unsent, unsent, settings)):
             # It takes its bytes slowly, but it takes them.
             self._unsent = unsent
             due = self._around.loop.time() + self._around.settings.stalled_seconds
             self._around.wheel.set(self, due)
         elif unsent or self._ending:
+            if unsent:
+                cut("stalled")
             transport.abort()
         elif self.waits_for is not None:
             self._server.overdue(self)
@@ -173,8 +183,10 @@ class HlsConnection(Client, asyncio.Protocol):
             due = self._around.loop.time() + self._around.settings.idle_seconds
             self._around.wheel.set(self, due)
         elif self._data:
+            cut("head_slow")
             self._end(Refusal(408, "the request's head took too long", code="http.head_too_slow"))
         else:
+            cut("idle")
             self._ending = True
             transport.close()
 

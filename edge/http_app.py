@@ -155,6 +155,8 @@ async def _headers(request: web.Request, answer: web.StreamResponse) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.pop("Server", None)
+    if isinstance(request.protocol, HttpHandler) and request.protocol.spare:
+        answer.force_close()
     if request.path.startswith(_CORS_PATHS):
         headers["X-Server-Time"] = f"{time.time() * 1000:.1f}"
         for name, value in _CORS.items():

@@ -52,6 +52,26 @@ class HttpSettings:
     stalled_seconds: float = setting(
         30.0, "Seconds after which a client that takes no bytes is cut.", min=1, max=3_600
     )
+    stalled_bytes: int = setting(
+        16_384, "Bytes that a slow client must take in `stalled_seconds`, or it is cut.", min=1
+    )
+    spare_connections_max: int = setting(
+        16,
+        "Connections beyond `connections_max` that are served for /livez, /readyz, /metrics and"
+        " /api/v1 alone.",
+        min=0,
+        max=1_000,
+    )
+    reserved_files_max: int = setting(
+        256,
+        "Descriptors that are kept from connections, for HLS files and all else; connections are"
+        " lowered to what the limit of open files then carries.",
+        min=8,
+        max=100_000,
+    )
+    handshakes_max: int = setting(
+        1_000, "TLS handshakes that a worker has in hand at once.", min=1, max=100_000
+    )
     sdp_bytes_max: int = setting(
         65_536, "Longest SDP offer or trickle fragment in bytes.", min=1_024, max=131_072
     )

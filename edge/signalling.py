@@ -15,6 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from edge.access import Pass
+from edge.cuts import cut
 from edge.http_settings import HttpSettings, IceServer
 from edge.media_link import MediaLink
 from edge.problems import Refusal
@@ -133,6 +134,7 @@ class Signalling:
             async with asyncio.timeout(self._settings.body_seconds):
                 data = await request.read()
         except TimeoutError:
+            cut("body_slow")
             raise Refusal(408, "the body took too long", code="http.body_too_slow") from None
         if len(data) > self._settings.sdp_bytes_max:
             raise _too_long(self._settings.sdp_bytes_max)

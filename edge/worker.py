@@ -39,8 +39,9 @@ from edge.timer_wheel import TimerWheel
 from edge.tls import CHECK_SECONDS, Certificates, certificates
 from media.hls.shelf import Shelf
 from media.messages import StreamChanged
-from ops import metrics
+from ops import descriptors, metrics
 from ops.clock import SYSTEM, Clock
+from ops.descriptors import Room
 from ops.inherited import Inherited
 from ops.log import get_logger
 from ops.tasks import SupervisedGroup
@@ -50,6 +51,9 @@ TELL_SECONDS: Final = 2.0
 
 _log = get_logger("edge.worker")
 _connections = metrics.gauge("nexus_edge_connections", "Open connections.")
+_connections_max = metrics.gauge(
+    "nexus_edge_connections_max", "Connections for which there is room."
+)
 _refused = metrics.counter("nexus_edge_connections_refused", "Connections that found no room.")
 _hls_answers = metrics.counter("nexus_hls_answers", "HLS requests answered.")
 _hls_released = metrics.counter("nexus_hls_released", "HLS requests answered after a wait.")
@@ -162,12 +166,34 @@ class Worker:
         date.start()
         stack.callback(date.stop)
         around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, date)
-        self.door = await stack.enter_async_context(Door(around, http.protocol))
+        self.door = await stack.enter_async_context(
+            Door(around, http.protocol, room=self._room(), tasks=self.tasks)
+        )
         stack.callback(self.events.stop)
         self.certificates = self._certificates(stack)
         await self.door.listen(self._inherited.http)
         if self.certificates is not None:
             await self.door.listen(self._inherited.https, context=self._context())
+
+    def _room(self) -> Room:
+        """For how many connections this process has descriptors."""
+        edge = self._settings.edge
+        limit = descriptors.raise_limit()
+        room = descriptors.room(
+            limit=limit,
+            taken=descriptors.used(),
+            wanted=edge.connections_max,
+            reserved=edge.reserved_files_max,
+        )
+        _connections_max.set(room.connections)
+        if room.connections < edge.connections_max:
+            _log.warning(
+                "fewer connections than edge.connections_max: raise the limit of open files",
+                connections=room.connections,
+                wanted=edge.connections_max,
+                open_files=limit,
+            )
+        return room
 
     def _parts(self, gate: Gate, access: Access) -> list[Routed]:
         settings = self._settings.edge

@@ -70,6 +70,8 @@ class Family:
             "NEXUS_NODE_RUN_DIR": str(self.run_dir),
             **settings,
         }
+        self.prefix: list[str] = []
+        """What the command is started by, such as a shell that sets a limit first."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -79,7 +81,7 @@ class Family:
     def start(self) -> None:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge.main", *self.arguments],
+                [*self.prefix, sys.executable, "-m", "edge.main", *self.arguments],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
