@@ -342,16 +342,24 @@ class HttpHandler(RequestHandler):
             end = data.find(b"\r\n\r\n") + 4
             if end in (3, len(data)):
                 break
-            super().data_received(data[:end])
-            self._body = self._messages[-1][1] if self._messages else None
+            self._feed(data[:end])
             data = data[end:]
-        count, inside = self._request_count, self._body is not None and not self._body.is_eof()
-        super().data_received(data)
-        if self._messages and self._request_count > count:
-            self._body = self._messages[-1][1]
+        partial = self._feed(data)
         if self.watch is not None:
-            partial = bool(data) and not inside and self._request_count == count
             self.watch.received(partial=partial)
+
+    def _feed(self, data: bytes) -> bool:
+        """Has aiohttp read this; whether it ends in the midst of a head."""
+        body, count = self._body, self._request_count
+        inside = body is not None and not body.is_eof()
+        super().data_received(data)
+        if self._request_count == count:
+            return bool(data) and not inside
+        if inside and body is not None and not body.is_eof():
+            # What followed is no request: aiohttp did not understand how the body goes on.
+            body.set_exception(web.RequestPayloadError("the body is broken"))
+        self._body = self._messages[-1][1] if self._messages else None
+        return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from edge.admission import Admission
 from edge.front import HttpHandler, address_of
@@ -40,6 +40,7 @@ _PREFLIGHT: Final = {
 _requests = metrics.counter(
     "nexus_http_requests", "Requests answered by aiohttp.", ("method", "status"), series_max=200
 )
+_MALFORMED: Final = "http.malformed"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 
 
@@ -119,13 +120,23 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if not request.raw_path.startswith("/"):
-            raise Refusal(400, "the request target is not a path", code="http.malformed")
+            raise Refusal(400, "the request target is not a path", code=_MALFORMED)
+        if request.version < HttpVersion11 and "Transfer-Encoding" in request.headers:
+            raise Refusal(400, "Transfer-Encoding in an HTTP/1.0 request", code=_MALFORMED)
         refuse_ambiguous(request.raw_path)
         request[FIELDS] = fields_of(request.headers.items())
         _account(request)
         return await handler(request)
     except NexusError as error:
-        return response(refusal(error))
+        answer = response(refusal(error))
+        if error.code == _MALFORMED:
+            # As on our own connections: nothing behind it is read.
+            answer.force_close()
+        return answer
+    except web.RequestPayloadError:
+        answer = response(Refusal(400, "the body cannot be read", code=_MALFORMED))
+        answer.force_close()
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise
