@@ -168,7 +168,9 @@ class HlsConnection(Client, asyncio.Protocol):
             return
         unsent = transport.get_write_buffer_size()
         settings = self._around.settings
-        if unsent and not (self._unsent and is_stalled(self._unsent, unsent, settings)):
+        if unsent and not (
+            self._unsent and is_stalled(settings, before=self._unsent, unsent=unsent)
+        ):
             # It takes its bytes slowly, but it takes them.
             self._unsent = unsent
             due = self._around.loop.time() + self._around.settings.stalled_seconds

@@ -92,7 +92,7 @@ class Watch(Timer):
             return False
         if now - self._since < self._settings.stalled_seconds:
             return False
-        if is_stalled(self._unsent, unsent, self._settings):
+        if is_stalled(self._settings, before=self._unsent, unsent=unsent):
             return True
         self._since, self._unsent = now, unsent
         return False
@@ -101,6 +101,6 @@ class Watch(Timer):
         self._wheel.set(self, self._loop.time() + self._pause)
 
 
-def is_stalled(before: int, unsent: int, settings: HttpSettings) -> bool:
-    """Whether too few of the unsent bytes were taken; more of them means that some were answered."""
+def is_stalled(settings: HttpSettings, *, before: int, unsent: int) -> bool:
+    """Whether too few of the bytes unsent before were taken; more now: some were answered."""
     return 0 <= before - unsent < min(settings.stalled_bytes, before)

@@ -16,6 +16,7 @@ TEST_FOLDERS = {
     "end_to_end",
     "fakes",
     "hostile",
+    "hostile_http",
     "image",
     "media",
     "ops",
