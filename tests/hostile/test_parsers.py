@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge import hls_server, http_head, trickle
+from edge import hls_request, http_head, trickle
 from edge.http_head import FIELDS_MAX, TARGET_BYTES_MAX
 from edge.problems import Refusal
 from media import messages
@@ -105,11 +105,11 @@ def _fragment(data: bytes) -> None:
 
 def _target(data: bytes) -> None:
     target = data.rstrip(b"\r\n").decode("latin-1")
-    stream, path, query, _ = hls_server._read(target)[:4]
-    assert shelf.STREAM_NAME.fullmatch(stream)
-    assert query in target
-    assert not path.startswith("..")
-    asked = shelf._parse(query)
+    place, wanted = hls_request._read(target)
+    assert shelf.STREAM_NAME.fullmatch(place.stream)
+    assert wanted.query in target
+    assert not wanted.path.startswith("..")
+    asked = shelf._parse(wanted.query)
     assert asked.msn >= -1
     assert asked.part is None or (asked.part >= 0 and asked.msn >= 0)
 
