@@ -288,17 +288,20 @@ impl Engine {
         let names: Vec<Arc<StreamInfo>> = self.shared.streams();
         let mut totals: HashMap<u64, StreamRow> = HashMap::new();
         for row in self.reports().into_iter().flat_map(|r| r.streams) {
-            let viewers = row.viewers;
             match totals.get_mut(&row.stream) {
                 None => {
                     totals.insert(row.stream, row);
                 }
-                Some(total) if row.home => {
-                    let before = total.viewers;
-                    *total = row;
-                    total.viewers += before;
+                Some(total) => {
+                    let (mut sum, other) = if row.home {
+                        (row, *total)
+                    } else {
+                        (*total, row)
+                    };
+                    sum.viewers += other.viewers;
+                    sum.tally.add(&other.tally);
+                    *total = sum;
                 }
-                Some(total) => total.viewers += viewers,
             }
         }
         let mut all: Vec<_> = names

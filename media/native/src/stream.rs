@@ -66,8 +66,11 @@ pub struct Home {
     pub codecs: [Option<Codec>; 2],
     /// Session of the current publisher.
     pub publisher: Option<u64>,
-    pub packets_in: u64,
-    pub bytes_in: u64,
+    /// Audio, video.
+    pub packets_in: [u64; 2],
+    pub bytes_in: [u64; 2],
+    /// Pictures whose last packet came.
+    pub frames_in: u64,
     pub plis_out: u64,
     pub keyframe_ns: Option<u64>,
     /// A new source has begun in the middle of its pictures: to be asked and reset by the owner.
@@ -85,8 +88,9 @@ impl Default for Home {
             clock: StreamClock::new(Codec::Opus.clock_hz(), Codec::H264.clock_hz()),
             codecs: [None; 2],
             publisher: None,
-            packets_in: 0,
-            bytes_in: 0,
+            packets_in: [0; 2],
+            bytes_in: [0; 2],
+            frames_in: 0,
             plis_out: 0,
             keyframe_ns: None,
             keyframe_wanted: false,
@@ -123,8 +127,9 @@ impl Home {
         let (index, ts) = lane.place(a, hz, now)?;
         self.clock.packet(medium, ts, unix_ns);
         self.codecs[medium] = Some(a.codec);
-        self.packets_in += 1;
-        self.bytes_in += a.payload.len() as u64;
+        self.packets_in[medium] += 1;
+        self.bytes_in[medium] += a.payload.len() as u64;
+        self.frames_in += u64::from(a.marker && a.codec.is_video());
         if key && a.codec.is_video() {
             self.keyframe_ns = Some(now);
             self.pli_wanted = false;

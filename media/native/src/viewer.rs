@@ -19,6 +19,7 @@ use crate::net::Port;
 use crate::packet::Packet;
 use crate::rtcp::{self, be32, extended, feedback};
 use crate::sdp::Codec;
+use crate::shared::now_ns;
 use crate::srtp::{Srtp, Way};
 use crate::wire::record;
 
@@ -60,8 +61,9 @@ pub struct Wishes {
 /// What has been done for a viewer.
 #[derive(Clone, Copy, Default)]
 pub struct Counts {
-    pub bytes: u64,
-    pub packets: u64,
+    /// Audio, video.
+    pub bytes: [u64; 2],
+    pub packets: [u64; 2],
     pub rtx: u64,
     pub nacks: u64,
     pub plis: u64,
@@ -84,6 +86,10 @@ pub struct Viewer {
     /// The stream's codec is not the negotiated one any more.
     pub mismatch: Option<Codec>,
     pub counts: Counts,
+    /// When the first packet was sent; 0: not yet.
+    pub first_ns: u64,
+    /// Whether the caller knows of it.
+    pub first_told: bool,
 }
 
 impl Viewer {
@@ -100,6 +106,8 @@ impl Viewer {
             answered: false,
             mismatch: None,
             counts: Counts::default(),
+            first_ns: 0,
+            first_told: false,
         }
     }
 
@@ -164,11 +172,14 @@ impl Viewer {
             }
             if track.packets == 0 {
                 self.next_report_ns = 0;
+                if self.first_ns == 0 {
+                    self.first_ns = now_ns();
+                }
             }
             track.emit(packet, false, &self.link.raw, &self.srtp, port);
             track.count(packet);
-            self.counts.packets += 1;
-            self.counts.bytes += packet.payload.len() as u64;
+            self.counts.packets[medium] += 1;
+            self.counts.bytes[medium] += packet.payload.len() as u64;
             if !late {
                 track.cursor = packet.index + 1;
             }
@@ -192,11 +203,15 @@ impl Viewer {
             if let Some(packet) = log.get(track.cursor).filter(|p| p.codec == track.codec) {
                 if track.packets == 0 {
                     self.next_report_ns = 0;
+                    if self.first_ns == 0 {
+                        self.first_ns = now;
+                    }
                 }
                 track.emit(packet, false, &self.link.raw, &self.srtp, port);
                 track.count(packet);
-                self.counts.packets += 1;
-                self.counts.bytes += packet.payload.len() as u64;
+                let medium = packet.medium();
+                self.counts.packets[medium] += 1;
+                self.counts.bytes[medium] += packet.payload.len() as u64;
                 allowed = allowed.saturating_sub(packet.payload.len() as u64);
             }
             track.cursor += 1;

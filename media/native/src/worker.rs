@@ -10,6 +10,7 @@ mod fanout;
 mod local;
 mod report;
 mod table;
+mod tally;
 mod timers;
 
 pub use commands::Command;

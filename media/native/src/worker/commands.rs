@@ -138,6 +138,7 @@ impl Worker {
         self.behind.retain(|s| *s != slot);
         let stream = peer.stream.id;
         if let Some(local) = self.streams.get_mut(&stream) {
+            local.past.add_flow(&peer.flow);
             local.viewers.retain(|s| *s != slot);
             if let Some(hearth) = &mut local.hearth {
                 if hearth.source == Some(slot) {
@@ -208,7 +209,9 @@ impl Worker {
         if let Some(local) = self.streams.get_mut(&stream) {
             let info = local.info.clone();
             self.shared.mailboxes[info.home].post(Command::Unsubscribe { stream, worker: me });
+            let past = local.past;
             *local = Local::new(info, me, gop);
+            local.past = past;
         }
     }
 

@@ -1,5 +1,6 @@
 //! A stream on one worker: its logs and viewers, and at its home everything about the publisher.
 
+use super::tally::Tally;
 use crate::clock::Mapping;
 use crate::log::Log;
 use crate::packet::Packet;
@@ -50,6 +51,8 @@ pub struct Local {
     /// Slots of connected viewers.
     pub viewers: Vec<usize>,
     pub feed: Feed,
+    /// What sessions that went had counted.
+    pub past: Tally,
     pub hearth: Option<Box<Hearth>>,
 }
 
@@ -71,6 +74,7 @@ impl Local {
             logs: [Log::new(gop_bytes_max), Log::new(gop_bytes_max)],
             clocks: [None; 2],
             viewers: vec![],
+            past: Tally::default(),
             feed: if at_home { Feed::Home } else { Feed::None },
             hearth,
         }

@@ -1,8 +1,10 @@
 //! What a worker tells about its sessions and streams when asked.
 
+use super::tally::Tally;
 use super::Worker;
 use crate::handshake::Flow;
 use crate::sdp::Live;
+use std::collections::HashMap;
 
 /// One session, as `Sfu.sessions` gives it.
 pub struct SessionRow {
@@ -24,14 +26,17 @@ pub struct SessionRow {
 }
 
 /// One stream on one worker; the home's numbers are 0 elsewhere.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct StreamRow {
     pub stream: u64,
     pub home: bool,
     pub publisher: u64,
     pub viewers: u64,
-    pub packets_in: u64,
-    pub bytes_in: u64,
+    /// Audio, video.
+    pub packets_in: [u64; 2],
+    pub bytes_in: [u64; 2],
+    pub frames_in: u64,
+    /// Of the publisher on air alone.
     pub lost_in: u64,
     pub keyframe_age_ms: i64,
     pub gop_packets: u64,
@@ -39,6 +44,7 @@ pub struct StreamRow {
     pub plis_out: u64,
     /// To the publisher and back; -1: unknown.
     pub rtt_ms: i64,
+    pub tally: Tally,
 }
 
 /// All sessions and streams of one worker.
@@ -50,13 +56,19 @@ pub struct Report {
 
 impl Worker {
     pub(super) fn report(&self, now: u64) -> Report {
+        let mut streams: HashMap<u64, StreamRow> = self
+            .streams
+            .keys()
+            .map(|id| (*id, self.stream_row(*id, now)))
+            .collect();
+        for peer in self.peers.iter() {
+            if let Some(row) = streams.get_mut(&peer.stream.id) {
+                row.tally.add_flow(&peer.flow);
+            }
+        }
         Report {
             sessions: self.peers.iter().map(|p| session_row(p, now)).collect(),
-            streams: self
-                .streams
-                .keys()
-                .map(|id| self.stream_row(*id, now))
-                .collect(),
+            streams: streams.into_values().collect(),
         }
     }
 
@@ -71,6 +83,7 @@ impl Worker {
             return row;
         };
         row.viewers = local.viewers.len() as u64;
+        row.tally = local.past;
         let Some(hearth) = &local.hearth else {
             return row;
         };
@@ -78,6 +91,7 @@ impl Worker {
         row.publisher = hearth.home.publisher.unwrap_or(0);
         row.packets_in = hearth.home.packets_in;
         row.bytes_in = hearth.home.bytes_in;
+        row.frames_in = hearth.home.frames_in;
         row.plis_out = hearth.home.plis_out;
         if let Some(at) = hearth.home.keyframe_ns {
             row.keyframe_age_ms = (now.saturating_sub(at) / 1_000_000) as i64;
@@ -124,8 +138,8 @@ fn session_row(peer: &crate::handshake::Peer, now: u64) -> SessionRow {
             row.plis = counts.plis;
         }
         Flow::View(viewer) => {
-            row.packets = viewer.counts.packets;
-            row.bytes = viewer.counts.bytes;
+            row.packets = viewer.counts.packets.iter().sum();
+            row.bytes = viewer.counts.bytes.iter().sum();
             row.lost = viewer.lost();
             row.rtx = viewer.counts.rtx;
             row.nacks = viewer.counts.nacks;

@@ -118,6 +118,12 @@ impl Worker {
                     codec.name()
                 )));
             } else if let Some(local) = self.streams.get(&peer.stream.id) {
+                if viewer.first_ns != 0 && !viewer.first_told {
+                    viewer.first_told = true;
+                    let (id, name) = (peer.id, &peer.stream.name);
+                    let detail = viewer.first_ns.to_string();
+                    self.shared.outbox.event(id, name, "playing", detail);
+                }
                 let port = &mut self.port;
                 if survives(|| viewer.tick(now, unix_ns, &local.clocks, port)).is_none() {
                     return self.panicked(slot);
