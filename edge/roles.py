@@ -19,7 +19,7 @@ import uvloop
 from edge.http_settings import HttpSettings
 from media.hls.writer import HlsSettings
 from media.webrtc_settings import WebrtcSettings
-from ops import log, metrics, tracing
+from ops import log, metrics, pulse, tracing
 from ops.inherited import Handed, Inherited
 from ops.log import LogSettings
 from ops.node import NodeSettings
@@ -77,7 +77,7 @@ def serve(role: str, settings: Settings, given: Inherited) -> int:
     def begin() -> Work:
         given.watch_life()
         given.beat(settings.node.hang_seconds)
-        work = entry(role, settings, given)
+        work = _pulsing(role, given.slot, entry(role, settings, given))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)
@@ -123,6 +123,11 @@ def configure_log(settings: Settings, role: str, slot: int | None) -> None:
     log.configure(settings.log, role=role, fields=fields)
     for secret in secret_values(settings):
         log.hide(secret)
+
+
+async def _pulsing(role: str, slot: int, work: Work) -> None:
+    with pulse.beating(role, slot):
+        await work
 
 
 async def _until_stopped(begin: Callable[[], Work]) -> int:

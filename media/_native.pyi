@@ -32,9 +32,10 @@ class Event(NamedTuple):
 
     kind: "connected" (media may flow), "tracks" (a publisher's first media packet has been seen;
     detail is JSON {"video": "H264"|"VP8"|"VP9"|"AV1"|null, "audio": "opus"|null,
-    "video_format": fmtp, "audio_format": fmtp}), "closed" (gone; detail is the reason: "closed by
-    request", "silent", "handshake timed out", "peer said goodbye", "replaced", "stopped",
-    "failed: …"). "closed" is the last event of a session and comes exactly once.
+    "video_format": fmtp, "audio_format": fmtp}), "playing" (a viewer has been sent its first media
+    packet; detail is when, in nanoseconds of CLOCK_MONOTONIC), "closed" (gone; detail is the
+    reason: "closed by request", "silent", "handshake timed out", "peer said goodbye", "replaced",
+    "stopped", "failed: …"). "closed" is the last event of a session and comes exactly once.
     """
 
     session: int
@@ -125,8 +126,11 @@ class Sfu:
         session)."""
     def streams(self) -> list[dict[str, object]]:
         """One dict a stream: stream, publisher (session or 0), viewers, packets_in, bytes_in,
-        lost_in, keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1:
-        unknown)."""
+        video_packets_in, video_bytes_in, frames_in (pictures whose last packet came), lost_in (of
+        the publisher on air), lost_total, rtx_in (recovered), nacks_out (packets asked for again),
+        keyframe_age_ms (-1: none yet), gop_packets, gop_bytes, plis_out, rtt_ms (-1: unknown), and
+        of all its viewers so far packets_out, bytes_out, video_packets_out, video_bytes_out,
+        rtx_out, nacks_in, plis_in. lost_total shrinks when a packet is recovered late."""
     def sessions(self) -> list[dict[str, object]]:
         """One dict a session: session, stream, publisher (bool), connected (bool), remote
         ("ip:port" or ""), packets, bytes, lost, rtx, nacks, plis, age_ms, idle_ms, rtt_ms (-1:

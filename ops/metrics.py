@@ -6,7 +6,8 @@ counting where the dead one stopped, and no file outlives its slot. `render` add
 whichever edge worker is asked tells of all processes. Without `start` (tests, tools) metrics live
 in this process alone.
 
-Labels are bounded: past `series_max` combinations a metric counts under "other".
+Labels are bounded: past `series_max` combinations a metric counts under "other". What comes and
+goes, such as a stream, is told by a table (`ops/metric_tables.py`); `render` shows those too.
 """
 
 import math
@@ -15,7 +16,7 @@ import re
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
@@ -26,12 +27,13 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from ops import metric_tables
+from ops.metric_tables import MetricName
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
 
 R = TypeVar("R", prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
-MetricName = str
-"""Snake case with the unit last; mixing it up with the sentence of help fails at once."""
 Combine = Literal["sum", "max", "min", "last", "each"]
 """How processes' gauges become one: "each" keeps one a process, `pid` being role and slot."""
 
@@ -55,7 +57,21 @@ class _State:
     directory: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric, for the reference page. The exposition adds `_total` to a counter's name."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
 class _Declared(ABC):
+    @abstractmethod
+    def described(self) -> Described: ...
+
     @abstractmethod
     def touch(self) -> None:
         """Makes the real metric, so that it is rendered as zero before its first use."""
@@ -79,6 +95,9 @@ class _Metric(_Declared, Generic[R]):
         self._series_max = series_max
         self._series: dict[tuple[str, ...], R] = {}
         self._real: R | None = None
+
+    def described(self) -> Described:
+        return Described(self.name, type(self).__name__.lower(), self.help, self._labels)
 
     def touch(self) -> None:
         self._get()
@@ -153,6 +172,9 @@ class Histogram(_Metric[prometheus_client.Histogram]):
 
     buckets: tuple[float, ...] = prometheus_client.Histogram.DEFAULT_BUCKETS
 
+    def described(self) -> Described:
+        return replace(super().described(), buckets=self.buckets)
+
     def observe(self, value: float, *, labels: tuple[str, ...] = ()) -> None:
         self._with(labels).observe(value)
 
@@ -197,6 +219,16 @@ def histogram(
     return made
 
 
+def declared() -> list[Described]:
+    """Every metric and table that this process knows, by name."""
+    found = [metric.described() for metric in _state.declared.values()]
+    found += [
+        Described(table.name, table.kind, table.help, table.labels)
+        for table in metric_tables.declared()
+    ]
+    return sorted(found, key=lambda item: item.name)
+
+
 def start(directory: Path, identity: str) -> None:
     """Counts in `directory` from now on, as `identity` (role and slot, e.g. "edge-0").
 
@@ -206,6 +238,7 @@ def start(directory: Path, identity: str) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     _clear_leftovers(directory, identity)
     values.ValueClass = _multi_process_value(directory, identity)
+    metric_tables.start(directory, identity)
     _state.directory = directory
     _renew()
 
@@ -215,6 +248,7 @@ def stop() -> None:
     if _state.directory is None:
         return
     _state.directory = None
+    metric_tables.stop()
     values.close_all_multiprocess_files()  # type: ignore[no-untyped-call]
     values.ValueClass = values.MutexValue
     _renew()
@@ -228,7 +262,7 @@ def render() -> bytes:
         source = MultiProcessCollector(  # type: ignore[no-untyped-call]
             None, path=str(_state.directory)
         )
-    return prometheus_client.generate_latest(_Existing(source))
+    return prometheus_client.generate_latest(_WithTables(source))
 
 
 class _Existing:
@@ -242,6 +276,17 @@ class _Existing:
             family.samples = [item for item in family.samples if not math.isnan(item.value)]
             if family.samples or family.type != "gauge":
                 yield family
+
+
+class _WithTables:
+    """All there is."""
+
+    def __init__(self, source: Collector) -> None:
+        self._source = _Existing(source)
+
+    def collect(self) -> Iterable[Family]:
+        yield from self._source.collect()
+        yield from metric_tables.families(_state.directory)
 
 
 def _multi_process_value(directory: Path, identity: str) -> type[values.MutexValue]:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops import inherited, processes
+from ops import inherited, pulse
 from ops.clock import SYSTEM, Clock
 from ops.log import get_logger
 from ops.metrics import counter, gauge
@@ -52,9 +52,6 @@ PATIENCE_SECONDS: Final = 10.0
 _RESTARTS = counter("nexus_child_restarts", "Children started again after they died.", ("child",))
 _HANGS = counter("nexus_child_hangs", "Children killed because they hung.", ("child",))
 _RUNNING = gauge("nexus_children_running", "Children that run and are ready.")
-_CPU = gauge("nexus_child_cpu_seconds", "CPU time of the living process.", ("child",))
-_RESIDENT = gauge("nexus_child_resident_bytes", "Memory it holds.", ("child",))
-_FILES = gauge("nexus_child_files", "Descriptors it holds.", ("child",))
 _log = get_logger("ops.supervisor")
 
 
@@ -150,7 +147,8 @@ class Supervisor:
                 group.start("measure", self._measure())
                 if self._hang_seconds:
                     group.start("listen", self._listen())
-                await self._stop.wait()
+                with pulse.beating("supervisor", 0):
+                    await self._stop.wait()
                 await self._stop_all()
                 # Nothing may be left, whatever happened above.
                 self._signal_all(signal.SIGKILL)
@@ -304,12 +302,7 @@ class Supervisor:
 
     async def _measure(self) -> None:
         while True:
-            for name, pid in self.pids().items():
-                with contextlib.suppress(OSError):
-                    found = processes.cost(pid)
-                    _CPU.set(found.cpu_seconds, labels=(name,))
-                    _RESIDENT.set(found.resident_bytes, labels=(name,))
-                    _FILES.set(found.files, labels=(name,))
+            pulse.tell_costs({"supervisor-0": os.getpid(), **self.pids()})
             await asyncio.sleep(MEASURE_SECONDS)
 
     async def _listen(self) -> None:

@@ -311,7 +311,8 @@ def test_counters_go_on_after_a_death(start: Callable[..., Node]) -> None:
         node.ask()
     assert figures(node)["dummy_served_total"] == 15
     assert figures(node)['nexus_child_restarts_total{child="edge-0"}'] == 1
-    assert figures(node)['nexus_child_resident_bytes{child="media-0"}'] > 1_000_000
+    memory = 'nexus_process_resident_memory_bytes{role="media",slot="0"}'
+    wait_until(lambda: figures(node).get(memory, 0) > 1_000_000, "its memory is told of")
 
 
 @pytest.mark.parametrize("name", ["media-0", "edge-0"])
