@@ -31,6 +31,7 @@ from media.messages import (
     HlsChanged,
     ListSessions,
     MediaMessage,
+    Ping,
     Play,
     Publish,
     Ready,
@@ -62,7 +63,7 @@ _UNAVAILABLE_CODES: Final = frozenset({"media.overloaded", "media.restarting", "
 
 _log = get_logger("edge.media_link")
 
-Command = Publish | Play | Close | AskKeyFrame | ListSessions
+Command = Publish | Play | Close | Ping | AskKeyFrame | ListSessions
 Reply = Answered | Refused | Done | Sessions
 R = TypeVar("R", Answered, Done, Sessions)
 
@@ -143,13 +144,24 @@ class MediaLink:
         self._detach()
         self._fail_pending()
 
-    async def publish(self, stream: str, *, offer: str, grant: Grant) -> Answered:
-        """A new publisher. Raises: Rejected, Unavailable (media refuses, restarts or is silent)."""
-        return await self._request(lambda n: Publish(n, stream, offer, grant), Answered)
+    async def publish(
+        self, stream: str, *, offer: str, grant: Grant, asked_at: float = 0.0
+    ) -> Answered:
+        """A new publisher; asked_at: when the POST came, by the machine's monotonic clock.
 
-    async def play(self, stream: str, *, offer: str, grant: Grant) -> Answered:
-        """A new viewer. Raises: Rejected, Unavailable (media refuses, restarts or is silent)."""
-        return await self._request(lambda n: Play(n, stream, offer, grant), Answered)
+        Raises: Rejected, Unavailable (media refuses, restarts or is silent).
+        """
+        return await self._request(lambda n: Publish(n, stream, offer, grant, asked_at), Answered)
+
+    async def play(
+        self, stream: str, *, offer: str, grant: Grant, asked_at: float = 0.0
+    ) -> Answered:
+        """A new viewer, as `publish`."""
+        return await self._request(lambda n: Play(n, stream, offer, grant, asked_at), Answered)
+
+    async def ping(self) -> None:
+        """Raises: Unavailable (media restarts or is silent)."""
+        await self._request(Ping, Done)
 
     async def close(
         self, session: str, *, stream: str = "", reason: str = "closed by request"

@@ -8,6 +8,7 @@ fragment are read and not needed: we are ICE-lite. SDP is media's business. ICE 
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -64,16 +65,15 @@ class Signalling:
 
     async def make(self, request: web.Request) -> web.Response:
         """POST of an offer: 201 with the answer and the session's URL."""
+        asked_at = time.monotonic()
         stream = stream_of(request)
         kind = self._kind
         self._gate.try_join(request)
         passed = await self._gate.admit(request, kind.action, stream=stream, protocol=kind.name)
         offer = await self._body(request, SDP)
         grant = self._gate.join(request, passed)
-        if kind is WHIP:
-            answered = await self._link.publish(stream, offer=offer, grant=grant)
-        else:
-            answered = await self._link.play(stream, offer=offer, grant=grant)
+        join = self._link.publish if kind is WHIP else self._link.play
+        answered = await join(stream, offer=offer, grant=grant, asked_at=asked_at)
         return self._created(stream, answered)
 
     async def look(self, request: web.Request) -> web.Response:

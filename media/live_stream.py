@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from media.gauges import StreamReport
 from media.hls.units import UnitLike
 from media.messages import StreamChanged
 from media.sessions import Session
@@ -127,6 +128,9 @@ class LiveStream:
         self._fault = ""
         self._lost_at = 0.0
         self._replaced_at = 0.0
+        self._native: Mapping[str, Any] = {}
+        self._restarts = 0
+        self._published_unix = 0.0
 
     @property
     def packaged(self) -> bool:
@@ -156,6 +160,7 @@ class LiveStream:
     def media_came(self, session: Session, tracks: Tracks, *, unix: float) -> None:
         """The first media of a publisher; or it turned out to send something else as well."""
         if session is not self.publisher:
+            self._restarts += self.state is not State.NEW
             self._turn(Turn.MEDIA, unix)
             self.publisher = session
             self._replaced_at = 0.0
@@ -192,7 +197,7 @@ class LiveStream:
         if not current:
             return False
         try:
-            return self._writer.push(current, unix)
+            return self._noted(self._writer.push(current, unix), unix)
         except OSError as error:
             self.fail(_unwritable(error))
             return True
@@ -208,7 +213,7 @@ class LiveStream:
         if self._writer is None:
             return False
         try:
-            return self._writer.tick(unix)
+            return self._noted(self._writer.tick(unix), unix)
         except OSError as error:
             self.fail(_unwritable(error))
             return True
@@ -259,12 +264,23 @@ class LiveStream:
     def renew_figures(self, row: Mapping[str, Any], *, seconds: float) -> None:
         """Takes over what the native side has counted, `seconds` after the last time."""
         figures = self.figures
+        self._native = row
         bytes_in = int(row.get("bytes_in", 0))
         grown = bytes_in - figures.bytes_in if figures.bytes_in >= 0 else 0
         figures.bits_per_second = int(max(grown, 0) * 8 / seconds) if self.publisher else 0
         figures.bytes_in = bytes_in
         figures.keyframe_age_ms = int(row.get("keyframe_age_ms", -1))
         figures.lost = int(row.get("lost_in", 0))
+
+    def report(self, unix: float) -> StreamReport:
+        """For metrics."""
+        listed = self.state is State.LIVE and self._packaged and self._published_unix
+        return StreamReport(
+            public=self.public(),
+            native=self._native,
+            restarts=self._restarts,
+            hls_age_seconds=max(0.0, unix - self._published_unix) if listed else None,
+        )
 
     def public(self) -> StreamChanged:
         """What everybody may know."""
@@ -287,6 +303,11 @@ class LiveStream:
             keyframe_age_ms=figures.keyframe_age_ms,
             lost=figures.lost,
         )
+
+    def _noted(self, published: bool, unix: float) -> bool:
+        if published:
+            self._published_unix = unix
+        return published
 
     def _public_state(self) -> Literal["live", "waiting", "gone"]:
         if self.state is State.LIVE:

@@ -49,6 +49,8 @@ class Publish(msgspec.Struct, frozen=True, tag=True):
     stream: str
     offer: str
     grant: Grant
+    asked_at: float = 0.0
+    """When the POST came, by the machine's monotonic clock in seconds; 0: unknown."""
 
 
 class Play(msgspec.Struct, frozen=True, tag=True):
@@ -56,6 +58,8 @@ class Play(msgspec.Struct, frozen=True, tag=True):
     stream: str
     offer: str
     grant: Grant
+    asked_at: float = 0.0
+    """As in `Publish`."""
 
 
 class Close(msgspec.Struct, frozen=True, tag=True):
@@ -65,6 +69,12 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     session: str
     stream: str = ""
     reason: str = "closed by request"
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Is anybody there? Answered by `Done`."""
+
+    id: int
 
 
 class AskKeyFrame(msgspec.Struct, frozen=True, tag=True):
@@ -183,7 +193,7 @@ class HlsChanged(msgspec.Struct, frozen=True, tag=True):
     stream: str
 
 
-EdgeMessage = Hello | Publish | Play | Close | AskKeyFrame | ListSessions | Demand | Viewers
+EdgeMessage = Hello | Publish | Play | Close | Ping | AskKeyFrame | ListSessions | Demand | Viewers
 MediaMessage = Hello | Answered | Refused | Done | Sessions | StreamChanged | Ready | HlsChanged
 
 _encoder = msgspec.msgpack.Encoder()

@@ -27,6 +27,7 @@ from media.messages import (
     Hello,
     ListSessions,
     MediaMessage,
+    Ping,
     Play,
     Publish,
     Refused,
@@ -158,6 +159,8 @@ class Server:
             case Close(id, session, stream, reason):
                 close = partial(self.streams.close, session, stream=stream, reason=reason)
                 self._at_once(link, id, close)
+            case Ping(id):
+                link.reply(Done(id), peer=link.peer)
             case AskKeyFrame(id, stream):
                 self._at_once(link, id, partial(self.streams.ask_keyframe, stream))
             case Demand(stream):
@@ -194,7 +197,9 @@ class Server:
 
     async def _join(self, link: EdgeLink, request: Publish | Play, peer: str) -> MediaMessage:
         join = self.streams.publish if isinstance(request, Publish) else self.streams.play
-        session, answer = await join(request.stream, offer=request.offer, grant=request.grant)
+        session, answer = await join(
+            request.stream, offer=request.offer, grant=request.grant, asked_at=request.asked_at
+        )
         if link.peer != peer:
             # Whoever asked has died: nobody will learn the session's address.
             self.streams.close(session.id, reason="nobody waits for it")
@@ -218,7 +223,7 @@ class Server:
             await asyncio.sleep(FIGURES_SECONDS)
             await self.streams.renew()
             workers = await self._plane.worker_figures()
-            self._gauges.show(workers=workers, streams=self.streams.public())
+            self._gauges.show(workers=workers, streams=self.streams.reports())
 
 
 def _refused(id: int, error: NexusError) -> Refused:

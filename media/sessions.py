@@ -31,6 +31,8 @@ class Session:
     since_unix: float
     etag: str = ""
     remote_ufrag: str = ""
+    asked_at: float = 0.0
+    """When the POST came, by the steady clock; 0: unknown."""
     connected: bool = False
     was_on_air: bool = False
     """A publisher whose media has been seen."""

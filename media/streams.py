@@ -11,12 +11,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
-from media import errors
+from media import errors, gauges
 from media._native import Answer, Event, Unit
+from media.gauges import StreamReport
 from media.guard import guarded
 from media.live_stream import LiveStream, State, Tracks, Writer
 from media.messages import Answered, Grant, SessionInfo, StreamChanged
@@ -112,8 +113,13 @@ class Streams:
                 del self._streams[directory.name]
                 self._leftovers[directory.name] = now + self._linger_seconds
 
-    async def publish(self, name: str, *, offer: str, grant: Grant) -> tuple[Session, Answer]:
-        """A new publisher. Raises Rejected or Unavailable of `media.errors`."""
+    async def publish(
+        self, name: str, *, offer: str, grant: Grant, asked_at: float = 0.0
+    ) -> tuple[Session, Answer]:
+        """A new publisher; asked_at: when the POST came, by the steady clock, 0: unknown.
+
+        Raises Rejected or Unavailable of `media.errors`.
+        """
         if not STREAM_NAME.fullmatch(name):
             raise errors.BadName(f"a stream cannot have this name: {name[:80]!r}")
         self._sessions.hold(grant)
@@ -122,7 +128,7 @@ class Streams:
         except BaseException:
             self._sessions.let_go(grant)
             raise
-        return self._register(name, answer, grant, publishes=True), answer
+        return self._register(name, answer, grant, publishes=True, asked_at=asked_at), answer
 
     async def _publish(self, name: str, *, offer: str) -> Answer:
         stream = self._streams.get(name)
@@ -141,8 +147,10 @@ class Streams:
             self._abandon(stream)
             raise
 
-    async def play(self, name: str, *, offer: str, grant: Grant) -> tuple[Session, Answer]:
-        """A new viewer. Raises Rejected or Unavailable of `media.errors`."""
+    async def play(
+        self, name: str, *, offer: str, grant: Grant, asked_at: float = 0.0
+    ) -> tuple[Session, Answer]:
+        """A new viewer, as `publish`. Raises Rejected or Unavailable of `media.errors`."""
         stream = self._streams.get(name)
         if stream is None or stream.state is not State.LIVE:
             raise errors.NotLive(f"nobody publishes {name} now")
@@ -152,7 +160,7 @@ class Streams:
         except BaseException:
             self._sessions.let_go(grant)
             raise
-        return self._register(name, answer, grant, publishes=False), answer
+        return self._register(name, answer, grant, publishes=False, asked_at=asked_at), answer
 
     def close(self, id: str, *, stream: str = "", reason: str = KICKED) -> None:
         """Ends a session. Raises UnknownSession, also when it belongs to another stream."""
@@ -189,6 +197,11 @@ class Streams:
         """Every stream that anybody may know of."""
         return [s.public() for s in self._streams.values() if s.state is not State.NEW]
 
+    def reports(self) -> list[StreamReport]:
+        """The same streams, for metrics."""
+        unix = self._clock.unix()
+        return [s.report(unix) for s in self._streams.values() if s.state is not State.NEW]
+
     # -- the plane's listener -------------------------------------------------------------
 
     def handle_event(self, event: Event) -> None:
@@ -206,6 +219,9 @@ class Streams:
                 self._sessions.remove(session)
         elif event.kind == "connected":
             session.connected = True
+            self._joined(session, "connected", self._clock.monotonic())
+        elif event.kind == "playing":
+            self._joined(session, "media", int(event.detail) / 1e9)
         elif event.kind == "tracks":
             self._media_came(stream, session, event.detail)
         elif event.kind == "closed":
@@ -289,7 +305,9 @@ class Streams:
         self._streams[name] = stream
         return stream
 
-    def _register(self, name: str, answer: Answer, grant: Grant, *, publishes: bool) -> Session:
+    def _register(
+        self, name: str, answer: Answer, grant: Grant, *, publishes: bool, asked_at: float
+    ) -> Session:
         session = self._sessions.add(
             lambda new_id: Session(
                 id=new_id,
@@ -300,6 +318,7 @@ class Streams:
                 since_unix=self._clock.unix(),
                 etag=secret_id(),
                 remote_ufrag=answer.remote_ufrag,
+                asked_at=asked_at,
             )
         )
         early = self._early.pop(answer.session, None)
@@ -314,10 +333,16 @@ class Streams:
         if not session.was_on_air:
             session.was_on_air = True
             stream.joining -= 1
+            self._joined(session, "media", self._clock.monotonic())
         stream.media_came(session, tracks, unix=self._clock.unix())
         self._plane.tap(stream.name, on=stream.packaged)
         _log.info("on air", stream=stream.name, video=tracks.video, audio=tracks.audio)
         self._tell(stream)
+
+    def _joined(self, session: Session, until: str, at: float) -> None:
+        if session.asked_at:
+            protocol: Literal["whip", "whep"] = "whip" if session.publishes else "whep"
+            gauges.joined(protocol, until, at - session.asked_at)
 
     def _closed(self, stream: LiveStream, session: Session, reason: str) -> None:
         self._sessions.remove(session)

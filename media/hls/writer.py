@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from media.cmaf.audio import aac_track
+from media.cmaf.audio import OPUS_CLOCK_HZ, aac_track
+from media.cmaf.h264 import CLOCK_HZ
+from media.gauges import part_published
 from media.hls import records
 from media.hls.store import Store, read_journal
 from media.hls.timeline import NewInit, Output, Plan, Resumed, Sound, Started, Timeline
@@ -107,6 +109,7 @@ class StreamWriter:
         self._lost_writes = 0
         self._store: Store | None = None
         self._timeline: Timeline | None = None
+        self._now_unix = 0.0
         self._idle = True
         self._msn_min = 0
         self._resume()
@@ -115,6 +118,7 @@ class StreamWriter:
 
     def push(self, units: Sequence[UnitLike], now_unix: float) -> bool:
         """Takes H.264 and Opus units in the order they came; True when anything was published."""
+        self._now_unix = now_unix
         if not units:
             return self.tick(now_unix)
         if self._timeline is None:
@@ -131,6 +135,7 @@ class StreamWriter:
     def tick(self, now_unix: float) -> bool:
         """To be called about once a second: AAC that nobody asks for stops, a stream whose
         publisher stayed away ends. True when anything was published."""
+        self._now_unix = now_unix
         if self._timeline is None:
             return False
         made = self._aac(now_unix)
@@ -324,6 +329,7 @@ class StreamWriter:
             match each:
                 case MadePart():
                     lines.append(store.part(each))
+                    self._measure(each)
                 case MadeEnd():
                     lines.append(records.End(each.rendition, each.msn))
                 case Started():
@@ -332,6 +338,13 @@ class StreamWriter:
                     lines.append(store.init(each))
         self._write(lines)
         return True
+
+    def _measure(self, part: MadePart) -> None:
+        """Parts cut because the publisher went, or made of nothing, tell nothing of lateness."""
+        if self._now_unix and not self._idle and not part.gap:
+            hz = CLOCK_HZ if part.rendition == "v" else OPUS_CLOCK_HZ
+            end_unix = part.at_ms / 1_000 + part.duration / hz
+            part_published(part.rendition, self._now_unix - end_unix)
 
     def _write(self, lines: Sequence[records.Record]) -> None:
         assert self._store is not None, "a stream has begun"

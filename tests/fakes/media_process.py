@@ -21,6 +21,7 @@ from media.messages import (
     HlsChanged,
     ListSessions,
     MediaMessage,
+    Ping,
     Play,
     Publish,
     Ready,
@@ -128,7 +129,7 @@ class FakeMedia:
                     self.say(Refused(number, "session.unknown", "there is no such session"))
                 else:
                     self.say(Done(number))
-            case AskKeyFrame(number):
+            case AskKeyFrame(number) | Ping(number):
                 self.say(Done(number))
             case ListSessions(number, stream, after, limit):
                 every = sorted(
