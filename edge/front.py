@@ -127,6 +127,12 @@ class Door:
         door.start()
         self._tls.append(door)
 
+    @property
+    def listening(self) -> bool:
+        """Whether every listening socket takes connections."""
+        plain = all(server.is_serving() for server in self._servers)
+        return plain and bool(self._servers or self._tls)
+
     def stop_accepting(self) -> None:
         """New connections are no longer taken."""
         for server in self._servers:

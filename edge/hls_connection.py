@@ -204,6 +204,9 @@ class HlsConnection(Client, asyncio.Protocol):
         made = reply.wire_shared if self.shared else reply.wire_own
         if made is None or made[0] is not around.date.value:
             made = ready(reply, around.date.value, shared=self.shared)
+        server = self._server
+        server.statuses[reply.status] += 1
+        server.sent_bytes += len(made[1]) + len(made[2])
         if made[2]:
             self._send_much(transport, made[1], made[2])
         else:
@@ -217,7 +220,10 @@ class HlsConnection(Client, asyncio.Protocol):
         if self._transport is None:
             return
         head_only = request.method == "HEAD"
-        self._transport.write(wire(problem, close=not request.keep_alive, head_only=head_only))
+        data = wire(problem, close=not request.keep_alive, head_only=head_only)
+        self._server.statuses[problem.status] += 1
+        self._server.sent_bytes += len(data)
+        self._transport.write(data)
         self._answered(keep_alive=request.keep_alive)
 
     def close(self) -> None:
@@ -241,7 +247,10 @@ class HlsConnection(Client, asyncio.Protocol):
             return
         transport = self._transport
         assert transport is not None
-        if request.method == "HEAD" or not body:
+        bare = request.method == "HEAD" or not body
+        self._server.statuses[int(start[9:12])] += 1
+        self._server.sent_bytes += len(start) if bare else len(start) + len(body)
+        if bare:
             transport.write(start)
         else:
             self._send_much(transport, start, body)

@@ -9,6 +9,7 @@ the shelf's.
 
 import asyncio
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -116,6 +117,10 @@ class HlsServer:
         """Requests answered so far."""
         self.released = 0
         """Of these, how many had waited."""
+        self.statuses: defaultdict[int, int] = defaultdict(int)
+        """Answers written by connections of our own, by status."""
+        self.sent_bytes = 0
+        """Bytes of these answers, heads included."""
 
     @property
     def waiting(self) -> int:

@@ -38,9 +38,24 @@ _PREFLIGHT: Final = {
 }
 
 _requests = metrics.counter(
-    "nexus_http_requests", "Requests answered by aiohttp.", ("method", "status"), series_max=200
+    "nexus_http_requests",
+    "Requests answered, but for those of nexus_hls_requests.",
+    ("class", "method", "status"),
+    series_max=500,
 )
 _MALFORMED: Final = "http.malformed"
+_seconds = metrics.histogram(
+    "nexus_http_request_seconds",
+    "From a request's head until its answer is made; server-sent events are left out.",
+    ("class",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_CLASSES: Final = {
+    **{name: name for name in ("whip", "whep", "hls", "api")},
+    **dict.fromkeys(("livez", "readyz", "metrics"), "operations"),
+}
+_EVENTS: Final = "/api/events"
+"""Where answers are streams that take hours."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 
 
@@ -111,10 +126,19 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     method = request.method if request.method in _METHODS else "other"
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else "unknown"
+    kind = "events" if path == _EVENTS else _class_of(path)
+    began = time.monotonic()
     with tracing.span(f"{method} {path}", request.headers):
         answer = await _answer(request, handler)
-    _requests.inc(labels=(method, str(answer.status)))
+    _requests.inc(labels=(kind, method, str(answer.status)))
+    if kind != "events":
+        _seconds.observe(time.monotonic() - began, labels=(kind,))
     return answer
+
+
+def _class_of(path: str) -> str:
+    """What a route is for, by the first part of its path."""
+    return _CLASSES.get(path.removeprefix("/").partition("/")[0], "pages")
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,7 +1,8 @@
 """What operators ask a worker: is it alive, may it get requests, its metrics, what time it has.
 
-/livez says that the process runs; /readyz that media is there, too. /metrics is every process's, by
-`ops/metrics.py`; it needs a key that may control, unless `edge.metrics_public`.
+/livez and /readyz are made of the checks of `edge/health.py`; with `?verbose` they list them, one a
+line. /metrics is every process's, by `ops/metrics.py`; it needs a key that may control, unless
+`edge.metrics_public`.
 """
 
 import asyncio
@@ -10,13 +11,15 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from edge.health import Checks, Outcome, listing
 from edge.http_settings import HttpSettings
-from edge.media_link import MediaLink
 from edge.problems import Refusal
 from edge.routes import Answer, Gate, Route
 from ops import metrics
 
 _OK: Final = orjson.dumps({"status": "ok"})
+_RETRY: Final = {"Retry-After": "1"}
+_VERBOSE: Final = {"verbose": "List the checks as text, one a line."}
 _RENDERED_SECONDS: Final = 0.5
 """How long one rendering of the metrics is given to everybody who asks."""
 
@@ -29,8 +32,9 @@ class Operations:
             "GET",
             "/livez",
             "live",
-            "Whether the process runs",
-            {200: Answer("It does.")},
+            "Whether the node runs",
+            {200: Answer("It does."), 503: Answer("It should be started anew.")},
+            query=_VERBOSE,
             tag="operations",
         ),
         Route(
@@ -38,7 +42,8 @@ class Operations:
             "/readyz",
             "ready",
             "Whether the worker can serve",
-            {200: Answer("It can."), 503: Answer("Media is not there yet.")},
+            {200: Answer("It can."), 503: Answer("Not now.", headers=("Retry-After",))},
+            query=_VERBOSE,
             tag="operations",
         ),
         Route(
@@ -52,22 +57,21 @@ class Operations:
         ),
     )
 
-    def __init__(self, *, link: MediaLink, gate: Gate, settings: HttpSettings) -> None:
-        self._link = link
+    def __init__(
+        self, *, liveness: Checks, readiness: Checks, gate: Gate, settings: HttpSettings
+    ) -> None:
+        self._liveness = liveness
+        self._readiness = readiness
         self._gate = gate
         self._settings = settings
         self._rendered = b""
         self._rendered_at = 0.0
 
-    async def live(self, _request: web.Request) -> web.Response:
-        return _status(_OK)
+    async def live(self, request: web.Request) -> web.Response:
+        return _answer(request, "livez", await self._liveness.outcomes())
 
-    async def ready(self, _request: web.Request) -> web.Response:
-        if not self._link.ready:
-            raise Refusal(
-                503, "media is not there yet", code="media.restarting", headers={"Retry-After": "1"}
-            )
-        return _status(_OK)
+    async def ready(self, request: web.Request) -> web.Response:
+        return _answer(request, "readyz", await self._readiness.outcomes())
 
     async def metrics(self, request: web.Request) -> web.Response:
         if not self._settings.metrics_public:
@@ -81,7 +85,15 @@ class Operations:
         )
 
 
-def _status(body: bytes) -> web.Response:
+def _answer(request: web.Request, name: str, outcomes: tuple[Outcome, ...]) -> web.Response:
+    failed = [item for item in outcomes if item.reason]
+    if "verbose" in request.query:
+        headers = {"Cache-Control": "no-store", **(_RETRY if failed else {})}
+        status = 503 if failed else 200
+        return web.Response(status=status, text=listing(name, outcomes), headers=headers)
+    if failed:
+        detail = "; ".join(f"{item.check}: {item.reason}" for item in failed)
+        raise Refusal(503, detail, code=f"{name}.{failed[0].check}", headers=_RETRY)
     return web.Response(
-        body=body, content_type="application/json", headers={"Cache-Control": "no-store"}
+        body=_OK, content_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -20,6 +20,7 @@ from edge.access import Access
 from edge.admission import Admission, GuardedAccess
 from edge.control import Control, Events
 from edge.front import Door
+from edge.health import liveness, readiness
 from edge.hls_audience import Audience
 from edge.hls_connection import Surroundings
 from edge.hls_server import LOOK_SECONDS, HlsServer
@@ -55,9 +56,12 @@ _connections_max = metrics.gauge(
     "nexus_edge_connections_max", "Connections for which there is room."
 )
 _refused = metrics.counter("nexus_edge_connections_refused", "Connections that found no room.")
-_hls_answers = metrics.counter("nexus_hls_answers", "HLS requests answered.")
-_hls_released = metrics.counter("nexus_hls_released", "HLS requests answered after a wait.")
-_hls_waiting = metrics.gauge("nexus_hls_waiting", "HLS requests that wait for a part.")
+_hls_requests = metrics.counter("nexus_hls_requests", "HLS requests answered.", ("status",))
+_hls_bytes = metrics.counter("nexus_hls_sent_bytes", "Bytes of these answers, heads included.")
+_hls_released = metrics.counter(
+    "nexus_hls_released_requests", "HLS requests answered because what they waited for came."
+)
+_hls_waiting = metrics.gauge("nexus_hls_waiting_requests", "HLS requests that wait for a part.")
 _link_dropped = metrics.counter("nexus_edge_link_dropped", "Messages to media that found no room.")
 _link_pending = metrics.gauge("nexus_edge_link_pending", "Requests to media without a reply.")
 
@@ -84,6 +88,7 @@ class Worker:
         self.certificates: Certificates | None = None
         self._told: dict[str, float] = {}
         self._counted: dict[str, int] = {}
+        self._hls_counted: dict[int, int] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -204,10 +209,19 @@ class Worker:
             Control(link=self.link, gate=gate),
             LinkApi(access=access, gate=gate, settings=self._settings.auth),
             self.events,
-            Operations(link=self.link, gate=gate, settings=settings),
+            self._operations(gate),
             Description(),
             Pages(),
         ]
+
+    def _operations(self, gate: Gate) -> Operations:
+        run_dir = self._settings.node.run_dir
+        return Operations(
+            liveness=liveness(run_dir, supervised=self._inherited.supervised),
+            readiness=readiness(self.link, listening=lambda: self.door.listening, run_dir=run_dir),
+            gate=gate,
+            settings=self._settings.edge,
+        )
 
     async def _hook(self, stack: AsyncExitStack) -> Hook | None:
         auth = self._settings.auth
@@ -269,10 +283,14 @@ class Worker:
         self.admission.count()
         totals = {
             _refused: self.door.refused,
-            _hls_answers: self.hls.answers,
+            _hls_bytes: self.hls.sent_bytes,
             _hls_released: self.hls.released,
             _link_dropped: self.link.dropped,
         }
         for counter, total in totals.items():
             counter.inc(total - self._counted.get(counter.name, 0))
             self._counted[counter.name] = total
+        for status, total in self.hls.statuses.items():
+            grown = total - self._hls_counted.get(status, 0)
+            _hls_requests.inc(grown, labels=(str(status),))
+            self._hls_counted[status] = total
