@@ -51,7 +51,7 @@ fn watching() -> Watching {
     };
     let mut viewer = Viewer::new(rec, false);
     viewer.start(&logs, 1);
-    while viewer.catch_up(&logs[1], viewer.counts.bytes + 1_000_000_000, &mut port) {}
+    while viewer.catch_up(&logs[1], viewer.counts.bytes[1] + 1_000_000_000, &mut port) {}
     let mut nack = vec![];
     let sequences: Vec<u16> = (1_000u16..1_200).step_by(3).collect();
     feedback::nack(&mut nack, 1, VIDEO, &sequences);
