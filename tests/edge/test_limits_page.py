@@ -21,7 +21,7 @@ import importlib, sys
 from ops import metrics
 for name in sys.argv[1:]:
     importlib.import_module(name)
-print("\\n".join(metrics._state.declared))
+print("\\n".join(item.name for item in metrics.declared()))
 """
 
 
