@@ -27,8 +27,10 @@ from typing import Final
 from ops.errors import Rejected
 from ops.settings import setting
 
-LINK: Final = r"[a-z0-9]{1,16}-[0-9]{1,12}-[A-Za-z0-9_-]{1,64}"
-"""What stands between the underscore and the stream's name, as far as the path's shape goes."""
+LINK: Final = r"[A-Za-z0-9._~-]{1,256}"
+"""What may stand between the underscore and the stream's name; most of it is then refused."""
+_QUOTED_MAX: Final = 32
+"""Most characters of a refused link that are shown again."""
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 _NAME: Final = re.compile(r"[a-z0-9]{1,16}", re.ASCII)
 _MOMENT: Final = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
@@ -77,7 +79,8 @@ class PlayLinks:
         secret = self._secrets.get(name)
         if secret is None:
             raise Rejected(
-                f"this link was signed with the secret {name!r}, which is not (or no longer) known",
+                f"this link was signed with the secret {name[:_QUOTED_MAX]!r}, which is not (or no"
+                " longer) known",
                 code="link.invalid",
             )
         if not _MOMENT.fullmatch(moment):

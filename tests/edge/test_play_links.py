@@ -224,6 +224,9 @@ async def test_refusals_name_the_reason(start: Start) -> None:
         (good.replace("/show-1/", "/show-2/"), 403, "link.invalid"),
         (good.replace("_k2-", "_k9-"), 403, "link.invalid"),
         (good.replace("_k2-18", "_k2-19"), 403, "link.invalid"),
+        (good.replace("_k2-", "_"), 403, "link.invalid"),
+        ("/hls/_/show-1/index.m3u8", 404, "hls.unknown"),
+        ("/hls/_x/show-1/index.m3u8", 403, "link.invalid"),
         (good.replace("/_", "/~_"), 401, "auth.invalid"),
     ):
         said, headers, body = await ask(running, path)

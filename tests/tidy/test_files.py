@@ -11,6 +11,7 @@ CODE = (".py", ".pyi", ".rs", ".ts", ".js", ".mjs", ".css", ".html", ".sh")
 HERE = "tests/tidy/"
 TEST_FOLDERS = {
     "benchmarks",
+    "cdn",
     "conformance",
     "edge",
     "end_to_end",
