@@ -1,4 +1,4 @@
-"""What the CDN tests share: an origin with keys and link secrets and the demo stream on it, a remote
+"""What the CDN tests share: an origin with keys, link secrets and the demo stream on it, a remote
 edge (nginx and Varnish) and nginx on the origin's host in front of it.
 
 They need a network namespace with only loopback, as the end-to-end tests do.
@@ -32,6 +32,7 @@ SETTINGS = {
     ),
     "NEXUS_AUTH_LINK_SECRETS": json.dumps([{"name": "k1", "secret": SECRET}]),
     "NEXUS_EDGE_METRICS_PUBLIC": "true",
+    "NEXUS_EDGE_TRUSTED_PROXIES": "127.0.0.1/32",
     "NEXUS_DEMO_KEY": CHIEF,
     "NEXUS_HLS_LINGER_SECONDS": "20",
 }

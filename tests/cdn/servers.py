@@ -82,9 +82,10 @@ class Nginx(_Server):
         secrets: str,
         site: str = "",
         key: str = "",
+        port: int = 0,
     ) -> None:
         super().__init__(folder)
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         text = (FILES / role / "nginx.conf").read_text()
         for old, new in replaced.items():

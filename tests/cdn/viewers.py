@@ -48,6 +48,8 @@ class Seen(msgspec.Struct):
     distinct_parts: int
     bytes_taken: int
     bad: dict[str, int]
+    reference_requests: int
+    """What the reference viewer asked of the origin itself."""
     late_ms: list[float]
     """p50, p95 and p99 of how much later than at the reference viewer a part was there."""
 
@@ -57,6 +59,7 @@ class _Log:
     playlists: int = 0
     parts: int = 0
     bytes_taken: int = 0
+    requests: int = 0
     bad: dict[str, int] = field(default_factory=dict)
     arrived: list[tuple[tuple[int, int], float]] = field(default_factory=list)
     unpacked: dict[bytes, bytes] = field(default_factory=dict)
@@ -88,6 +91,7 @@ class _Connection:
                 length = int(low.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
                 body = await self._reader.readexactly(length)
         log.bytes_taken += len(body)
+        log.requests += 1
         if b"content-encoding: gzip" in low:
             body = _unpacked(body, log)
         return int(answer[9:12]), body
@@ -167,9 +171,8 @@ async def watch(order: Order) -> Seen:
         await _view(order.port, path.removesuffix("/index.m3u8"), until, log)
 
     async with asyncio.TaskGroup() as group:
-        if order.key:
-            folder = f"/hls/{order.stream}"
-            group.create_task(_view(order.origin_port, folder, until, reference, order.key))
+        folder = f"/hls/{order.stream}"
+        group.create_task(_view(order.origin_port, folder, until, reference, order.key))
         for number in range(order.viewers):
             group.create_task(one(number))
     # Not what a viewer catches up on after joining by a playlist that may be a second old.
@@ -181,7 +184,8 @@ async def watch(order: Order) -> Seen:
         parts=log.parts,
         distinct_parts=len({name for name, _ in log.arrived}),
         bytes_taken=log.bytes_taken,
-        bad=log.bad,
+        bad=log.bad | reference.bad,
+        reference_requests=reference.requests,
         late_ms=[round(percentile(late, share), 1) for share in (0.5, 0.95, 0.99)] if late else [],
     )
 
