@@ -25,6 +25,7 @@ FILES = {
     "/hls.min.js": ("text/javascript", HLS_JS),
 }
 SETTLE_MS = 6_000
+PROVE_SECONDS = 60
 
 
 class _PlayerPage(BaseHTTPRequestHandler):
@@ -78,7 +79,6 @@ def _watched(page: Page, players: Iterable[str], seconds: int) -> dict[str, list
     page.evaluate(
         """() => {
           for (const player of Object.values(players)) {
-            if (player.probe) player.probe.stop = true;
             player.seen.playing = true;
             player.seen.stalls = player.seen.parts = player.seen.segments = 0;
             player.probe = probe.watch(player.video);
@@ -91,8 +91,6 @@ def _watched(page: Page, players: Iterable[str], seconds: int) -> dict[str, list
         frames = page.evaluate("name => players[name].probe.frames", name)
         seen = page.evaluate("name => players[name].seen", name)
         late[name] = [f["shown"] - f["unixMs"] for f in frames if f["unixMs"]]
-        assert seen["fatal"] == [], (name, seen)
-        assert seen["parts"] > 0, (name, seen)
         assert len(late[name]) > seconds * 3, f"{name}: {len(late[name])} readable frames"
         say(
             f"camera to screen by hls.js, {name}, {seconds} s",
@@ -106,10 +104,30 @@ def _watched(page: Page, players: Iterable[str], seconds: int) -> dict[str, list
     return late
 
 
-def _near(p50: dict[str, float]) -> bool:
-    """Varnish at a remote edge within 10 % of direct, nginx on the origin's host within 25 %."""
-    direct = p50["direct"]
-    return p50["remote edge"] <= direct * 1.10 and p50["nginx in front"] <= direct * 1.25
+def _took_parts(page: Page, players: Iterable[str]) -> None:
+    """Each player lives on parts by now, and met no error that it could not mend."""
+    for name in players:
+        page.wait_for_function("name => players[name].seen.parts > 20", arg=name, timeout=20_000)
+        seen = page.evaluate("name => players[name].seen", name)
+        assert seen["fatal"] == [], (name, seen)
+
+
+def _noted(late: dict[str, list[float]], seconds: int, head: dict[str, results.Figure]) -> None:
+    """The figures among the results."""
+    rows = [
+        Row(
+            bench="cdn.camera_to_screen",
+            who=f"hls.js, {name}",
+            clients=1,
+            unit="picture",
+            p50_ms=round(percentile(values, 0.5), 1),
+            p95_ms=round(percentile(values, 0.95), 1),
+            more={"seconds": seconds},
+            note="three players side by side in one page",
+        )
+        for name, values in late.items()
+    ]
+    results.append(rows, results.default_path(), head)
 
 
 def test_hls_js_is_as_near_behind_caches_as_at_the_origin(
@@ -121,8 +139,9 @@ def test_hls_js_is_as_near_behind_caches_as_at_the_origin(
     *,
     prove: bool,
 ) -> None:
-    """As near as is claimed: at the first look, or on a machine that has other work at one of
-    several. (A player that stalled for want of a processor takes ten seconds to catch up on one.)
+    """Every one plays by parts; `make prove` holds Varnish at a remote edge to within 10 % of
+    direct and nginx on the origin's host to within 25 %. (Three pictures decoded without a GPU
+    leave a machine that has other work none to measure with.)
     """
     head = results.origin()
     folder = link()
@@ -131,28 +150,13 @@ def test_hls_js_is_as_near_behind_caches_as_at_the_origin(
         "remote edge": f"{remote.url}{folder}/index.m3u8",
         "nginx in front": f"{in_front.url}{folder}/index.m3u8",
     }
-    seconds, looks = (60, 1) if prove else (6, 6)
     page = _playing(browser, player_url, players)
-    p50: dict[str, float] = {}
-    for _ in range(looks):
-        late = _watched(page, players, seconds)
-        p50 = {name: percentile(values, 0.5) for name, values in late.items()}
-        if _near(p50):
-            break
-    page.close()
+    _took_parts(page, players)
     if prove:
-        rows = [
-            Row(
-                bench="cdn.camera_to_screen",
-                who=f"hls.js, {name}",
-                clients=1,
-                unit="picture",
-                p50_ms=round(p50[name], 1),
-                p95_ms=round(percentile(late[name], 0.95), 1),
-                more={"seconds": seconds},
-                note="three players side by side in one page",
-            )
-            for name in players
-        ]
-        results.append(rows, results.default_path(), head)
-    assert _near(p50), p50
+        late = _watched(page, players, PROVE_SECONDS)
+        _took_parts(page, players)
+        _noted(late, PROVE_SECONDS, head)
+        p50 = {name: percentile(values, 0.5) for name, values in late.items()}
+        assert p50["remote edge"] <= p50["direct"] * 1.10, p50
+        assert p50["nginx in front"] <= p50["direct"] * 1.25, p50
+    page.close()
