@@ -1,7 +1,8 @@
 """A short clip in units, as an encoder would give them: for load publishers and for tests.
 
 The demo's picture with film grain over half of it, so that the encoder spends its bit rate as it
-does on a camera's pictures; x264 baseline, Opus every 20 ms. The same every time.
+does on a camera's pictures; x264 baseline, Opus every 20 ms. The same every time. It begins when
+the encoder's rate control has settled: one of its first key pictures is three times the usual.
 """
 
 import functools
@@ -16,6 +17,7 @@ from edge.demo.tone import FRAME_MS, FRAME_SAMPLES, Tone
 
 FIRST_UNIX_MS: Final = 1_790_000_000_000
 FRAME_RATE: Final = 30
+SETTLE_MS: Final = 4_000
 _GRAIN: Final = 14
 _GRAINS: Final = 8
 
@@ -45,7 +47,7 @@ def make_clip(
     gop_ms: int = 1_000,
     seconds: int = 4,
 ) -> Clip:
-    """Cost: about ten milliseconds a picture at 1280x720."""
+    """Cost: about ten milliseconds a picture at 1280x720, those of four seconds before it too."""
     video = _video(width=width, height=height, bit_rate=bit_rate, gop_ms=gop_ms, seconds=seconds)
     units = sorted([*video, *_audio(seconds)], key=lambda unit: unit[1])
     return Clip(tuple(units), seconds * 1_000)
@@ -70,14 +72,16 @@ def _video(*, width: int, height: int, bit_rate: int, gop_ms: int, seconds: int)
     shape = (height - height // 2, width)
     grains = [random.integers(0, _GRAIN, shape, np.uint8) for _ in range(_GRAINS)]
     units: list[ClipUnit] = []
-    for number in range(seconds * FRAME_RATE):
+    skipped = -(-SETTLE_MS // gop_ms) * gop_ms * FRAME_RATE // 1000
+    for number in range(-skipped, seconds * FRAME_RATE):
         at_ms = number * 1000 // FRAME_RATE
-        image = picture.paint(unix_ms=FIRST_UNIX_MS + at_ms, number=number)
+        image = picture.paint(unix_ms=FIRST_UNIX_MS + at_ms, number=number + skipped)
         image[:height][rows] += grains[number % _GRAINS]
-        pts = number * VIDEO_CLOCK_HZ // FRAME_RATE
+        pts = (number + skipped) * VIDEO_CLOCK_HZ // FRAME_RATE
         packet = encoder.encode(image, pts=pts, keyframe=False)
         assert packet is not None, "the encoder has no delay"
-        units.append((True, at_ms, packet.is_keyframe, bytes(packet)))
+        if number >= 0:
+            units.append((True, at_ms, packet.is_keyframe, bytes(packet)))
     return units
 
 
