@@ -73,9 +73,10 @@ def _video(*, width: int, height: int, bit_rate: int, gop_ms: int, seconds: int)
     grains = [random.integers(0, _GRAIN, shape, np.uint8) for _ in range(_GRAINS)]
     units: list[ClipUnit] = []
     skipped = -(-SETTLE_MS // gop_ms) * gop_ms * FRAME_RATE // 1000
-    for number in range(-skipped, seconds * FRAME_RATE):
+    pictures = seconds * FRAME_RATE
+    for number in range(-skipped, pictures):
         at_ms = number * 1000 // FRAME_RATE
-        image = picture.paint(unix_ms=FIRST_UNIX_MS + at_ms, number=number + skipped)
+        image = picture.paint(unix_ms=FIRST_UNIX_MS + at_ms, number=number % pictures)
         image[:height][rows] += grains[number % _GRAINS]
         pts = (number + skipped) * VIDEO_CLOCK_HZ // FRAME_RATE
         packet = encoder.encode(image, pts=pts, keyframe=False)
