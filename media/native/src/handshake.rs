@@ -23,6 +23,10 @@ use std::time::Instant;
 const LINGER_NS: u64 = 10_000_000_000;
 /// Source addresses remembered per peer.
 const ADDRS_MAX: usize = 8;
+/// DTLS bytes that an address gets before it has finished the handshake, for each byte that came from
+/// there: it may be forged, and who forges it reads none of them (RFC 9000 8.1 allows three, which a
+/// short hello and our certificate do not keep to).
+const ANSWER_FACTOR: usize = 5;
 /// An address that has asked nothing for this long may be left without a nomination.
 const ADDR_STALE_NS: u64 = 3_000_000_000;
 
@@ -77,6 +81,8 @@ pub struct Peer {
     key: hmac::Key,
     pub addr: Option<RawAddr>,
     addr_heard_ns: u64,
+    /// DTLS bytes that may go to `addr` before the handshake is done.
+    addr_room: usize,
     /// Source addresses that have proved the password.
     pub addrs: Vec<SocketAddr>,
     pub born_ns: u64,
@@ -123,6 +129,7 @@ impl Peer {
             pwd: new.pwd,
             addr: None,
             addr_heard_ns: 0,
+            addr_room: 0,
             addrs: vec![],
             born_ns: new.now,
             opening: Some(Box::new(Opening {
@@ -197,6 +204,8 @@ impl Peer {
         if same || self.addr.is_none() || request.nominated || stale {
             self.addr = Some(*from);
             self.addr_heard_ns = now;
+            self.addr_room *= usize::from(same);
+            self.heard(b.len(), from);
         }
         if let Some(link) = self.link_mut() {
             link.heard(now);
@@ -207,6 +216,13 @@ impl Peer {
             }
         }
         Some(self.remember(from.addr()))
+    }
+
+    /// So many bytes came from there.
+    fn heard(&mut self, bytes: usize, from: &RawAddr) {
+        if self.addr.is_some_and(|addr| addr == *from) {
+            self.addr_room = self.addr_room.saturating_add(ANSWER_FACTOR * bytes);
+        }
     }
 
     fn link_mut(&mut self) -> Option<&mut crate::link::Link> {
@@ -244,7 +260,8 @@ impl Peer {
     }
 
     /// Takes a DTLS datagram.
-    pub fn dtls(&mut self, b: &[u8], now: u64, port: &mut Port) -> Step {
+    pub fn dtls(&mut self, b: &[u8], from: &RawAddr, now: u64, port: &mut Port) -> Step {
+        self.heard(b.len(), from);
         match &mut self.opening {
             Some(opening) => {
                 if let Some(sent) = opening.sent_ns.take() {
@@ -295,9 +312,15 @@ impl Peer {
             return Step::Pending;
         };
         let mut sent = false;
+        let proven = opening.until_ns.is_some();
+        let room = &mut self.addr_room;
         let progress = opening.dtls.poll(&mut |b: &[u8]| {
-            sent = true;
-            port.send(&addr, b);
+            // What there is no room for is as good as lost: whoever is there asks again.
+            if proven || b.len() <= *room {
+                *room = room.saturating_sub(b.len());
+                sent = true;
+                port.send(&addr, b);
+            }
         });
         if sent {
             opening.sent_ns = Some(now);

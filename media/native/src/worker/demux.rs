@@ -25,7 +25,7 @@ impl Worker {
             return;
         };
         let handled = survives(|| match kind {
-            20..=63 => self.dtls(slot, bytes, now),
+            20..=63 => self.dtls(slot, bytes, &from, now),
             128..=191 if bytes.len() >= 8 && (192..=223).contains(&bytes[1]) => {
                 self.rtcp(slot, bytes, now);
             }
@@ -126,11 +126,11 @@ impl Worker {
         }
     }
 
-    fn dtls(&mut self, slot: usize, bytes: &[u8], now: u64) {
+    fn dtls(&mut self, slot: usize, bytes: &[u8], from: &RawAddr, now: u64) {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
-        let step = peer.dtls(bytes, now, &mut self.port);
+        let step = peer.dtls(bytes, from, now, &mut self.port);
         self.stepped(slot, step, now);
     }
 

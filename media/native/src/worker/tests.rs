@@ -1,5 +1,5 @@
 use super::*;
-use crate::handshake::Flow;
+use crate::handshake::{Flow, NewPeer, Peer, Plan};
 use crate::link::{LinkRec, RoundTrip};
 use crate::outbox::Event;
 use crate::packet::Packet;
@@ -28,10 +28,8 @@ fn worker() -> Worker {
     Worker::new(0, Port::new(socket, true).unwrap(), commands, wake, shared)
 }
 
-/// A connected viewer of stream "s", without its handshake.
-fn viewer(w: &mut Worker, id: u64) -> (usize, UdpSocket) {
-    use crate::handshake::{NewPeer, Peer, Plan};
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+/// A session of stream "s" that has said its offer and nothing else.
+fn opening(w: &mut Worker, id: u64) -> Box<Peer> {
     let stream = w.shared.join("s").unwrap();
     assert!(w.shared.reserve());
     w.shared.register(id, 0);
@@ -43,16 +41,23 @@ fn viewer(w: &mut Worker, id: u64) -> (usize, UdpSocket) {
     };
     let new = NewPeer {
         id,
-        stream: stream.clone(),
+        stream,
         ufrag: format!("u{id}"),
         pwd: "p".into(),
         remote,
         plan: Plan::Play(vec![]),
         ssrc: 9,
-        now: 0,
+        now: now_ns(),
     };
     let certificate = crate::dtls::Certificate::generate().unwrap();
-    let mut peer = Peer::new(new, &certificate).unwrap();
+    Box::new(Peer::new(new, &certificate).unwrap())
+}
+
+/// A connected viewer of stream "s", without its handshake.
+fn viewer(w: &mut Worker, id: u64) -> (usize, UdpSocket) {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut peer = opening(w, id);
+    let stream = peer.stream.clone();
     let link = LinkRec {
         id,
         stream: "s".into(),
@@ -77,7 +82,7 @@ fn viewer(w: &mut Worker, id: u64) -> (usize, UdpSocket) {
         next_report_ns: 0,
     };
     peer.flow = Flow::View(Box::new(Viewer::new(rec, false)));
-    let slot = w.peers.insert(Box::new(peer));
+    let slot = w.peers.insert(peer);
     w.local(&stream).viewers.push(slot);
     (slot, client)
 }

@@ -106,6 +106,38 @@ fn checks_shorter_than_their_answer_are_not_answered() {
 }
 
 #[test]
+fn a_forged_hello_brings_its_victim_little() {
+    let mut w = worker();
+    let peer = opening(&mut w, 1);
+    let slot = w.peers.insert(peer);
+    w.opening.push(slot);
+    let from = raw("127.0.0.1:9");
+    let mut hellos = vec![];
+    let mine = crate::dtls::Certificate::generate().unwrap();
+    let start = std::time::Instant::now();
+    let mut forger = crate::dtls::Handshake::new(&mine, true, vec![0; 32], start).unwrap();
+    forger.poll(&mut |b: &[u8]| hellos.push(b.to_vec()));
+    let mut asked = check(1);
+    w.datagram(&mut asked, from, now_ns());
+    w.port.flush();
+    let answered = w.port.out.stats.bytes;
+    assert!(answered <= asked.len() as u64);
+    let mut hello = hellos.concat();
+    w.datagram(&mut hello, from, now_ns());
+    let heard = (asked.len() + hello.len()) as u64;
+    let mut told = vec![];
+    while start.elapsed() < Duration::from_millis(900) {
+        w.tick(now_ns());
+        told.push(w.port.out.stats.bytes - answered);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let flight = told[0];
+    assert!(flight > 500, "the first answer is whole: {flight}");
+    let all = *told.last().unwrap();
+    assert!(all <= 5 * heard, "{all} bytes for {heard}");
+}
+
+#[test]
 fn a_viewer_that_asks_too_much_gets_its_share() {
     let mut w = limited(|l| {
         l.keyframes = Allowance::per_minute(3);
