@@ -5,6 +5,7 @@ Exit codes and the list of commands stand in `edge/main.py`.
 
 import argparse
 import asyncio
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -25,6 +26,11 @@ from ops.settings import Loaded, SettingsError, load, split_flags
 from ops.supervisor import EXIT_FAILED, EXIT_OK, EXIT_SETTINGS
 
 DEFAULT_FILE: Final = Path("nexus.toml")
+_PAGES: Final = {
+    "metrics": "print the reference page of all metrics",
+    "dashboard": "print the Grafana dashboard",
+    "alerts": "print the alerts for Prometheus",
+}
 ROLES: Final = ("edge", "media", "demo", "supervisor")
 
 
@@ -93,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     form = settings.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the reference page")
     form.add_argument("--sample", action="store_true", help="a file to start from")
+    for name, text in _PAGES.items():
+        commands.add_parser(name, parents=[common], help=text)
     # `edge/main.py` takes it before this parser does; here it is for the help alone.
     commands.add_parser("bench", help="load generators: nexus bench webrtc|hls --help")
     commands.add_parser("version", parents=[common], help="print the version")
@@ -201,6 +209,17 @@ def _settings(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _page(_loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
+    """What operators import or read, made of the code: imported when asked for."""
+    modules = {
+        "metrics": "edge.metrics_page",
+        "dashboard": "ops.dashboards.grafana",
+        "alerts": "ops.dashboards.alerts",
+    }
+    _say(importlib.import_module(modules[chosen.command]).document())
+    return EXIT_OK
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -217,4 +236,5 @@ _COMMANDS: Final = {
     "demo": _demo,
     "doctor": _doctor,
     "settings": _settings,
+    **dict.fromkeys(_PAGES, _page),
 }

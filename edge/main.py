@@ -5,6 +5,7 @@
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
     nexus doctor [--json]             looks at this machine and says what to do
     nexus settings [--markdown | --sample]
+    nexus metrics | dashboard | alerts   a reference, and what Grafana and Prometheus take
     nexus bench webrtc|hls            load generators; see docs/benchmarks.md
     nexus version
 

@@ -63,6 +63,8 @@ _late = metrics.histogram(
     ("rendition",),
     buckets=(0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
 )
+_join.expect(*((way, until) for way in ("whip", "whep") for until in ("connected", "media")))
+_late.expect(("v",), ("a",))
 
 _STREAM: Final = ("stream",)
 _MEDIUM: Final = ("stream", "medium")

@@ -95,12 +95,20 @@ class _Metric(_Declared, Generic[R]):
         self._series_max = series_max
         self._series: dict[tuple[str, ...], R] = {}
         self._real: R | None = None
+        self._expected: list[tuple[str, ...]] = []
+
+    def expect(self, *label_values: tuple[str, ...]) -> None:
+        """These series are rendered as zero before their first use: Prometheus sees no increase in
+        a series that begins with one. Call it at import."""
+        self._expected.extend(label_values)
 
     def described(self) -> Described:
         return Described(self.name, type(self).__name__.lower(), self.help, self._labels)
 
     def touch(self) -> None:
         self._get()
+        for label_values in self._expected:
+            self._with(label_values)
 
     def _get(self) -> R:
         if self._real is None:

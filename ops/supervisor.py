@@ -134,6 +134,10 @@ class Supervisor:
 
         A second signal while it stops kills the children at once.
         """
+        for state in self._states:
+            # So that the first one is an increase.
+            for counter_of_child in (_RESTARTS, _HANGS):
+                counter_of_child.inc(0, labels=(state.child.name,))
         self._life_read, self._life_write = os.pipe()
         self._memory = inherited.settings_memory(self._settings)
         loop = asyncio.get_running_loop()

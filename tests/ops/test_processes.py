@@ -14,7 +14,7 @@ def test_figures_agree_with_an_independent_reader() -> None:
     found, other = cost(os.getpid()), psutil.Process()
     assert found.cpu_seconds == pytest.approx(sum(other.cpu_times()[:2]), abs=0.2)
     assert found.resident_bytes == pytest.approx(other.memory_info().rss, rel=0.05)
-    assert found.threads == other.num_threads()
+    assert abs(found.threads - other.num_threads()) <= 2, "other tests' threads may just end"
     assert abs(found.files - other.num_fds()) <= 2
 
 

@@ -20,10 +20,12 @@ TEST_FOLDERS = {
     "hostile_http",
     "image",
     "media",
+    "operations",
     "ops",
     "prove",
     "realtime",
     "services",
+    "soak",
     "tidy",
     "web",
 }
