@@ -27,8 +27,9 @@ from ops.tasks import SupervisedGroup
 
 RELEASE_BATCH: Final = 250
 """How many waiting clients are answered before the loop may do something else."""
-DEMAND_SECONDS: Final = 10.0
-"""How often media is told that somebody plays the AAC rendition."""
+DEMAND_SECONDS: Final = 2.0
+"""How often media is told that somebody plays the AAC rendition; less than the least
+`hls.aac_idle_seconds`."""
 LOOK_SECONDS: Final = 1.0
 """How often streams that are waited for are looked at unasked, should a wake-up be lost."""
 
@@ -166,7 +167,9 @@ class HlsServer:
         self._release(released)
 
     def look(self) -> None:
-        """Looks at the streams that are waited for. Cost: one small read a stream."""
+        """Looks at the streams that are waited for, and forgets those that are gone. Cost: one
+        small read a stream."""
+        self._shelf.sweep()
         for stream in tuple(self._waiting):
             if self._shelf.refresh(stream):
                 self.changed(stream)

@@ -116,6 +116,14 @@ class Shelf:
             self._forget(stream)
             return True
 
+    def sweep(self) -> None:
+        """Forgets streams that have been removed from the run directory, with their descriptors.
+
+        Cost: one fstat a stream known.
+        """
+        for stream in [name for name, known in self._streams.items() if known.replaced()]:
+            self._forget(stream)
+
     @property
     def cached_bytes(self) -> int:
         """Bytes of media kept in memory."""

@@ -41,5 +41,8 @@ class FakeShelf:
             return Wait(stream, now + self.wait_seconds, problem(503, "it did not come"))
         return problem(404, "no such file")
 
+    def sweep(self) -> None:
+        return
+
     def close(self) -> None:
         return

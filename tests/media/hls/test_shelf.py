@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import m3u8
+import psutil
 import pytest
 
 from media.hls.shelf import Reply, Shelf, Wait
@@ -263,3 +264,16 @@ def test_a_journal_with_impossible_numbers_is_a_damaged_one(tmp_path: Path, dama
     assert isinstance(reply, Reply)
     assert reply.status == 404
     shelf.close()
+
+
+def test_a_stream_that_was_removed_is_forgotten_with_its_descriptor(stage: Stage) -> None:
+    assert get(stage, "v/live.m3u8").status == 200
+    held = psutil.Process().num_fds()
+    stage.shelf.sweep()
+    assert psutil.Process().num_fds() == held, "it is still there"
+    stage.writer.close()
+    written = psutil.Process().num_fds()
+    stage.writer.remove()
+    stage.shelf.sweep()
+    assert psutil.Process().num_fds() == written - 1
+    assert get(stage, "v/live.m3u8").status == 404
