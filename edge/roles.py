@@ -78,6 +78,7 @@ def serve(role: str, settings: Settings, given: Inherited) -> int:
         given.watch_life()
         given.beat(settings.node.hang_seconds)
         work = _pulsing(role, given.slot, entry(role, settings, given))
+        metrics.touch()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)

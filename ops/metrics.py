@@ -251,6 +251,13 @@ def start(directory: Path, identity: str) -> None:
     _renew()
 
 
+def touch() -> None:
+    """Has every metric declared so far rendered, as zero before its first use: for those whose
+    modules were imported after `start`."""
+    for metric in _state.declared.values():
+        metric.touch()
+
+
 def stop() -> None:
     """Back to this process alone, as before `start`."""
     if _state.directory is None:
