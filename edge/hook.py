@@ -16,6 +16,7 @@ from typing import Final, Literal, Self
 import aiohttp
 import msgspec
 
+from ops import metrics
 from ops.errors import Unavailable
 from ops.log import get_logger
 from ops.tasks import SupervisedGroup
@@ -27,6 +28,13 @@ WAITING_MAX: Final = 2_000
 _ANSWER_BYTES_MAX: Final = 16_384
 
 _log = get_logger("edge.hook")
+_asked = metrics.counter(
+    "nexus_hook_questions",
+    "Questions to the authorisation hook: answered, unanswered in time, or neither yes nor no.",
+    ("outcome",),
+)
+_asked.expect(("answered",), ("unanswered",), ("unclear",))
+_waiting = metrics.gauge("nexus_hook_waiting", "Questions to the hook without an answer yet.")
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -118,7 +126,8 @@ class Hook:
         if task is None:
             task = self._tasks.start("ask", self._ask(question))
             self._under_way[question] = task
-            task.add_done_callback(lambda _task: self._under_way.pop(question, None))
+            _waiting.inc()
+            task.add_done_callback(lambda _task: self._done(question))
         # Whoever gives up waiting does not take the answer from the others.
         answer = await asyncio.shield(task)
         if answer is None:
@@ -128,6 +137,10 @@ class Hook:
                 retry_after_seconds=1,
             )
         return answer
+
+    def _done(self, question: Question) -> None:
+        _waiting.dec()
+        self._under_way.pop(question, None)
 
     async def _ask(self, question: Question) -> HookAnswer | None:
         assert self._session is not None
@@ -145,8 +158,10 @@ class Hook:
                 body = await reply.content.read(_ANSWER_BYTES_MAX)
                 answer = self._answer(reply.status, body)
         except (TimeoutError, aiohttp.ClientError) as error:
+            _asked.inc(labels=("unanswered",))
             _log.warning("the hook does not answer", reason=type(error).__name__)
             return None
+        _asked.inc(labels=("answered" if answer else "unclear",))
         if answer is None:
             _log.warning("the hook answers neither yes nor no", status=reply.status)
         elif self._cache_seconds > 0:

@@ -17,6 +17,7 @@ _SECTIONS: Final = (
     ("nexus_hls", "HLS", ""),
     ("nexus_webrtc", "WebRTC", "Of the whole packet plane."),
     ("nexus_http", "HTTP", "Signalling, API, pages; HLS on a connection of its own is above."),
+    ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
     ("nexus_process", "Processes", "By role (supervisor, edge, media, demo) and slot."),
     ("nexus_", "The node", ""),

@@ -17,7 +17,10 @@ class NotAcceptable(ValueError):
     """The SDP is sound but cannot be served, e.g. no common codec (HTTP 406)."""
 
 class Overloaded(RuntimeError):
-    """No room for another session: a named limit is reached (HTTP 503)."""
+    """No room for another session: a limit is reached (HTTP 503).
+
+    Its arguments: the message, and the limit's name: "sessions", "handshakes" or "streams".
+    """
 
 class Answer(NamedTuple):
     """What the server answers; the session is registered with its worker before this returns."""

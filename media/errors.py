@@ -75,9 +75,10 @@ class NotLive(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """A named limit is reached."""
+    """A named limit of the node is reached; `limit` is its word in the metrics."""
 
     code = "media.overloaded"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message, retry_after_seconds=OVERLOAD_RETRY_SECONDS)
+        self.limit = limit

@@ -50,6 +50,12 @@ _cpu = metrics.counter("nexus_webrtc_worker_cpu_seconds", "CPU time of the packe
 _sessions = metrics.gauge("nexus_webrtc_sessions", "Publishers and viewers, connecting ones too.")
 _opening = metrics.gauge("nexus_webrtc_handshakes", "Sessions that are connecting.")
 _streams = metrics.gauge("nexus_streams", "Streams by state: live or waiting.", ["state"])
+_overloaded = metrics.counter(
+    "nexus_webrtc_overloaded", "Offers refused because the node has no room, by limit.", ("limit",)
+)
+_ended = metrics.counter(
+    "nexus_webrtc_sessions_ended", "Sessions that ended, by reason.", ("reason",)
+)
 _join = metrics.histogram(
     "nexus_join_seconds",
     "From the POST at the edge until the peer is connected, or until its first media packet: what a"
@@ -63,6 +69,15 @@ _late = metrics.histogram(
     ("rendition",),
     buckets=(0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
 )
+_overloaded.expect(("sessions",), ("handshakes",), ("streams",), ("requests",))
+_ENDS: Final = {
+    "handshake timed out": "handshake",
+    "silent": "silent",
+    "peer said goodbye": "goodbye",
+    "grant expired": "expired",
+}
+"""What the native plane and `media/streams.py` say, in a word each."""
+_ended.expect(*((word,) for word in (*_ENDS.values(), "failed", "closed")))
 _join.expect(*((way, until) for way in ("whip", "whep") for until in ("connected", "media")))
 _late.expect(("v",), ("a",))
 
@@ -143,6 +158,17 @@ class StreamReport:
     restarts: int
     hls_age_seconds: float | None
     """None: it has no HLS, or is not live."""
+
+
+def overloaded(limit: str) -> None:
+    """An offer was refused because of that limit of the node."""
+    _overloaded.inc(labels=(limit,))
+
+
+def ended(reason: str) -> None:
+    """A session ended; `reason` as the "closed" event has it."""
+    word = "failed" if reason.startswith("failed") else _ENDS.get(reason, "closed")
+    _ended.inc(labels=(word,))
 
 
 def joined(protocol: Literal["whip", "whep"], until: str, seconds: float) -> None:

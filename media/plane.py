@@ -131,7 +131,8 @@ class Plane:
 
     async def _signal(self, call: Callable[[str, str], Answer], stream: str, offer: str) -> Answer:
         if self._waiting >= self._waiting_max:
-            raise errors.Overloaded("too many sessions are being set up at once")
+            detail = "too many sessions are being set up at once"
+            raise errors.Overloaded(detail, limit="requests")
         self._waiting += 1
         try:
             return await self._in_thread(call, stream, offer)
@@ -140,7 +141,8 @@ class Plane:
         except NotAcceptable as error:
             raise errors.NoCommonCodec(str(error)) from error
         except Overloaded as error:
-            raise errors.Overloaded(str(error)) from error
+            message, limit = error.args
+            raise errors.Overloaded(message, limit=limit) from error
         finally:
             self._waiting -= 1
 

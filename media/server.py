@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from media import gauges
 from media._native import Sfu
 from media.addresses import candidates, interface_addresses
 from media.edge_link import EdgeLink
@@ -176,7 +177,9 @@ class Server:
             self._group.start("request", self._answer(link, request, link.peer))
         except Unavailable:
             detail = "too many requests are in hand"
-            link.reply(_refused(request.id, Overloaded(detail)), peer=link.peer)
+            full = Overloaded(detail, limit="requests")
+            gauges.overloaded(full.limit)
+            link.reply(_refused(request.id, full), peer=link.peer)
 
     async def _answer(
         self, link: EdgeLink, request: Publish | Play | ListSessions, peer: str
@@ -190,6 +193,9 @@ class Server:
                 reply = Sessions(request.id, found, more)
             else:
                 reply = await self._join(link, request, peer)
+        except Overloaded as error:
+            gauges.overloaded(error.limit)
+            reply = _refused(request.id, error)
         except NexusError as error:
             reply = _refused(request.id, error)
         finally:

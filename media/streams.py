@@ -134,7 +134,8 @@ class Streams:
         stream = self._streams.get(name)
         if stream is None:
             if len(self._streams) >= self._webrtc.streams_max:
-                raise errors.Overloaded(f"there are {len(self._streams)} streams already")
+                detail = f"there are {len(self._streams)} streams already"
+                raise errors.Overloaded(detail, limit="streams")
             stream = self._make(name)
         elif self._webrtc.takeover == "refuse" and (stream.publisher or stream.joining):
             raise errors.AlreadyPublished(f"somebody publishes {name} already")
@@ -212,6 +213,8 @@ class Streams:
             while len(self._early) > EARLY_EVENTS_MAX:
                 self._early.popitem(last=False)
             return
+        if event.kind == "closed":
+            gauges.ended(event.detail)
         stream = self._streams.get(session.stream)
         if stream is None:
             # Its stream is gone, and it was told to go.

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from edge.access import AuthSettings
+from ops import metrics
 from tests.edge.conftest import Running, Start, eventually
 
 
@@ -112,10 +113,19 @@ async def test_an_expired_answer_is_asked_again(start: Start, service: Service) 
 async def test_a_hook_that_does_not_answer_is_503(start: Start, service: Service) -> None:
     running: Running = await start(auth=settings(service))
     service.gate.clear()
+    before = unanswered()
     said = await running.raw(hls())
     assert said.startswith(b"HTTP/1.1 503 ")
     assert b"auth.unavailable" in said
     assert b"Retry-After: 1\r\n" in said
+    assert unanswered() == before + 1
+    assert b"\nnexus_hook_waiting 0.0\n" in metrics.render()
+
+
+def unanswered() -> float:
+    metrics.touch()
+    series = b'\nnexus_hook_questions_total{outcome="unanswered"} '
+    return float(metrics.render().partition(series)[2].split()[0])
 
 
 async def test_the_subject_reaches_media(start: Start, service: Service) -> None:

@@ -76,12 +76,13 @@ async def test_native_refusals_become_ours(sfu: FakeSfu, monkeypatch: pytest.Mon
             await plane.play("s", offer="strange")
 
         def full(_stream: str, _offer: str) -> Answer:
-            raise Overloaded("5000 sessions")
+            raise Overloaded("5000 sessions", "sessions")
 
         monkeypatch.setattr(sfu, "publish", full)
         with pytest.raises(errors.Overloaded) as refused:
             await plane.publish("s", offer="offer")
         assert refused.value.retry_after_seconds > 0
+        assert refused.value.limit == "sessions"
 
 
 async def test_what_waits_to_be_set_up_is_limited(sfu: FakeSfu) -> None:

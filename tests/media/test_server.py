@@ -17,11 +17,13 @@ from edge.demo.settings import DemoSettings
 from edge.demo.tracks import PictureTrack, Show, ToneTrack
 from edge.media_link import MediaLink
 from edge.settings import Settings
+from media._native import Swarm
 from media.hls.shelf import Reply, Shelf
 from media.hls.writer import HlsSettings
 from media.messages import Grant, StreamChanged
 from media.server import run
 from media.webrtc_settings import WebrtcSettings
+from ops import metrics
 from ops.errors import Rejected, Unavailable
 from ops.inherited import Inherited
 from ops.listeners import link as link_pair
@@ -127,6 +129,36 @@ async def test_refusals_have_their_codes(node: Node) -> None:
             await node.link.ask_key_frame("s")
         assert nobody.value.code == "stream.unknown"
         assert (await node.link.sessions()).sessions == ()
+
+
+async def test_a_full_node_says_so_and_counts_it(node: Node) -> None:
+    webrtc = replace(node.settings.webrtc, handshakes_max=1, streams_max=1, handshake_ms=100)
+    node.settings = replace(node.settings, webrtc=webrtc)
+    before = refusals_and_ends()
+    swarm = Swarm()
+    async with node.media(), node.link:
+        _, offer = swarm.offer_publisher(units=[(False, 0, True, b"\xfc\xff\xfe")], loop_ms=20)
+        await node.link.publish("one", offer=offer, grant=GRANT)
+        for stream in ("one", "two"):
+            with pytest.raises(Unavailable) as full:
+                await node.link.publish(stream, offer=offer, grant=GRANT)
+            assert full.value.code == "media.overloaded"
+        await until(lambda: refusals_and_ends()[-1] > before[-1])
+    swarm.stop()
+    assert refusals_and_ends() == [count + 1 for count in before]
+
+
+def refusals_and_ends() -> list[float]:
+    metrics.touch()
+    text = metrics.render().decode()
+    return [
+        float(text.partition(f"\n{series} ")[2].split()[0])
+        for series in (
+            'nexus_webrtc_overloaded_total{limit="handshakes"}',
+            'nexus_webrtc_overloaded_total{limit="streams"}',
+            'nexus_webrtc_sessions_ended_total{reason="handshake"}',
+        )
+    ]
 
 
 async def test_a_stream_is_seen_live_packaged_and_then_waiting(node: Node) -> None:

@@ -38,7 +38,8 @@ const STREAM_NAME_BYTES_MAX: usize = 256;
 #[derive(Debug)]
 pub enum Refusal {
     Sdp(SdpFault),
-    Overloaded(String),
+    /// Which limit, in a word, and what there is to say of it.
+    Overloaded(&'static str, String),
     /// Ours: a worker that does not answer, no randomness.
     Broken(String),
 }
@@ -165,13 +166,12 @@ impl Engine {
         }
         if !self.shared.reserve() {
             let most = self.shared.limits.sessions_max;
-            return Err(Refusal::Overloaded(format!(
-                "all {most} sessions are taken"
-            )));
+            let text = format!("all {most} sessions are taken");
+            return Err(Refusal::Overloaded("sessions", text));
         }
         let Some(info) = self.shared.join(stream) else {
             self.shared.release();
-            return Err(Refusal::Overloaded("too many streams".into()));
+            return Err(Refusal::Overloaded("streams", "too many streams".into()));
         };
         Ok(Place {
             shared: &self.shared,
@@ -198,7 +198,8 @@ impl Engine {
         let (sdp, remote, plan) = negotiate(&local).map_err(Refusal::Sdp)?;
         let door = self.shared.open().ok_or_else(|| {
             let most = self.shared.limits.handshakes_max;
-            Refusal::Overloaded(format!("{most} sessions are connecting already"))
+            let text = format!("{most} sessions are connecting already");
+            Refusal::Overloaded("handshakes", text)
         })?;
         let session = self.shared.new_id();
         let remote_ufrag = remote.ufrag.clone();

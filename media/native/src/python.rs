@@ -38,7 +38,7 @@ fn refused(refusal: Refusal) -> PyErr {
     match refusal {
         Refusal::Sdp(SdpFault::Malformed(reason)) => SdpError::new_err(reason),
         Refusal::Sdp(SdpFault::NotAcceptable(reason)) => NotAcceptable::new_err(reason),
-        Refusal::Overloaded(reason) => Overloaded::new_err(reason),
+        Refusal::Overloaded(limit, reason) => Overloaded::new_err((reason, limit)),
         Refusal::Broken(reason) => PyRuntimeError::new_err(reason),
     }
 }
@@ -168,7 +168,7 @@ impl Sfu {
         if py.detach(|| self.0.tap(stream, on)) {
             Ok(())
         } else {
-            Err(Overloaded::new_err("too many streams"))
+            Err(Overloaded::new_err(("too many streams", "streams")))
         }
     }
 
