@@ -35,9 +35,10 @@ def _frames(page: Any, name: str) -> list[dict[str, float]]:
 
 
 def _camera_to_screen(
-    browser: BrowserContext, family: Family, mode: str, seconds: int
+    browser: BrowserContext, family: Family, mode: str, seconds: int, *, prove: bool
 ) -> tuple[list[float], int]:
-    """Latency of each picture in ms on a page with one player, and how often that stalled."""
+    """Latency of each picture in ms on a page with one player, and how often that stalled. A
+    machine with other work drops pictures, which the short form forgives."""
     seen = _play(browser, family, mode)
     page = seen.page
     page.wait_for_timeout(3_000)
@@ -53,7 +54,8 @@ def _camera_to_screen(
     page.wait_for_timeout(seconds * 1000)
     frames = [f for f in _frames(page, "a") if f["unixMs"]]
     stalls = int(page.evaluate("window.stalls"))
-    assert len(frames) > seconds * 10, f"{mode}: {len(frames)} readable frames in {seconds} s"
+    wanted = seconds * (10 if prove else 3)
+    assert len(frames) > wanted, f"{mode}: {len(frames)} readable frames in {seconds} s"
     late = [f["shown"] - f["unixMs"] for f in frames]
     say(
         f"camera to screen, {mode}, {seconds} s",
@@ -72,7 +74,7 @@ def test_from_camera_to_screen_by_webrtc(
     browser: BrowserContext, family: Family, *, prove: bool, slack: float
 ) -> None:
     """WHIP to WHEP p50 <= 120 ms."""
-    late, _ = _camera_to_screen(browser, family, "webrtc", 60 if prove else 20)
+    late, _ = _camera_to_screen(browser, family, "webrtc", 60 if prove else 20, prove=prove)
     assert percentile(late, 0.5) <= 120 * slack
 
 
@@ -80,7 +82,8 @@ def test_from_camera_to_screen_by_hls(
     browser: BrowserContext, family: Family, *, prove: bool, slack: float
 ) -> None:
     """WHIP to LL-HLS in hls.js p50 <= 1.5 s, p95 <= 2 s, without a stall."""
-    late, stalls = _camera_to_screen(browser, family, "hls", 300 if prove else 30)
+    seconds = 300 if prove else 30
+    late, stalls = _camera_to_screen(browser, family, "hls", seconds, prove=prove)
     assert percentile(late, 0.5) <= 1500 * slack
     assert percentile(late, 0.95) <= 2000 * slack
     assert stalls == 0 or not prove
