@@ -30,6 +30,8 @@ _STREAMS_MAX: Final = 10_000
 _HOT_MAX: Final = 64
 """Ready answers kept for one state of a stream."""
 _READ_BYTES: Final = 1 << 20
+_AROUND_BYTES: Final = 1_024
+"""About what an answer takes beside its body: its head, its key, its objects."""
 _QUERIES_REMEMBERED: Final = 1_024
 _MEDIA: Final = re.compile(
     r"([vac])/(?:s(0|[1-9]\d{0,15})(?:\.(0|[1-9]\d{0,5}))?\.m4s|init\.(0|[1-9]\d{0,15})\.mp4)",
@@ -126,7 +128,7 @@ class Shelf:
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of media kept in memory."""
+        """Bytes that kept media take in memory."""
         return self._cache.bytes
 
     def demanded(self) -> set[str]:
@@ -412,7 +414,7 @@ class _Stream:
 
 
 class _Cache:
-    """The most recently used answers, bounded by the bytes of their bodies."""
+    """The most recently used answers, bounded by what they may hold (`_cost`)."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -426,10 +428,15 @@ class _Cache:
         return reply
 
     def put(self, key: tuple[str, int, str], reply: Reply) -> None:
-        if len(reply.body) > self._bytes_max:
+        if _cost(reply) > self._bytes_max:
             return
         self._replies[key] = reply
-        self.bytes += len(reply.body)
+        self.bytes += _cost(reply)
         while self.bytes > self._bytes_max:
             _, old = self._replies.popitem(last=False)
-            self.bytes -= len(old.body)
+            self.bytes -= _cost(old)
+
+
+def _cost(reply: Reply) -> int:
+    """Bytes: the body, the copy of it that a small one's wire holds, and what is around them."""
+    return 2 * len(reply.body) + _AROUND_BYTES

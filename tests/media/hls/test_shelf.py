@@ -7,6 +7,7 @@ import m3u8
 import psutil
 import pytest
 
+from edge.hls_reply import ready
 from media.hls.shelf import Reply, Shelf, Wait
 from media.hls.writer import HlsSettings
 from tests.media.hls.material import pictures, show, sound
@@ -217,6 +218,17 @@ def test_cache_is_bounded(stage: Stage, tmp_path: Path) -> None:
         assert answer.status == 200
     assert 0 < small.cached_bytes <= 40_000
     small.close()
+
+
+def test_what_the_cache_counts_covers_the_wires_it_keeps(stage: Stage) -> None:
+    """A small answer's wire is another copy of its body."""
+    held = 0
+    for segment in stage.there("a").segments[:-1]:
+        answer = get(stage, f"a/{segment.uri}")
+        _, start, rest = ready(answer, b"now", shared=False)
+        assert get(stage, f"a/{segment.uri}") is answer
+        held += len(answer.body) + len(start) + (0 if rest is answer.body else len(rest))
+    assert 0 < held <= stage.shelf.cached_bytes
 
 
 def test_removed_stream_is_gone(stage: Stage) -> None:
