@@ -23,9 +23,9 @@ use std::time::Instant;
 const LINGER_NS: u64 = 10_000_000_000;
 /// Source addresses remembered per peer.
 const ADDRS_MAX: usize = 8;
-/// DTLS bytes that an address gets before it has finished the handshake, for each byte that came from
-/// there: it may be forged, and who forges it reads none of them (RFC 9000 8.1 allows three, which a
-/// short hello and our certificate do not keep to).
+/// DTLS bytes that an address gets before it has finished the handshake, for each byte that came
+/// from there: it may be forged, and who forges it reads none of them (RFC 9000 8.1 allows three,
+/// which a short hello and our certificate do not keep to).
 const ANSWER_FACTOR: usize = 5;
 /// An address that has asked nothing for this long may be left without a nomination.
 const ADDR_STALE_NS: u64 = 3_000_000_000;
