@@ -4,7 +4,13 @@ import os
 
 from hypothesis import settings
 
-KEPT = ("NEXUS_PROVE", "NEXUS_BUILD_CACHE", "NEXUS_PEER_MEDIAMTX", "NEXUS_PEER_LIVEKIT")
+KEPT = (
+    "NEXUS_PROVE",
+    "NEXUS_SOAK_SECONDS",
+    "NEXUS_BUILD_CACHE",
+    "NEXUS_PEER_MEDIAMTX",
+    "NEXUS_PEER_LIVEKIT",
+)
 
 for name in [name for name in os.environ if name.startswith("NEXUS_") and name not in KEPT]:
     del os.environ[name]
