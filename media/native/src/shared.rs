@@ -19,7 +19,7 @@ pub const STREAMS_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub gso: bool,
-    /// How long packets wait for their frame's end before they are fanned out.
+    /// How long packets wait for their picture's end at most, with many viewers.
     pub hold_ns: u64,
     pub gop_bytes_max: usize,
     pub sessions_max: usize,
@@ -46,7 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             gso: true,
-            hold_ns: 0,
+            hold_ns: 3_000_000,
             gop_bytes_max: 8 << 20,
             sessions_max: 5_000,
             silence_ns: 30_000_000_000,

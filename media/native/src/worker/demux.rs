@@ -1,7 +1,7 @@
 //! What a datagram is (RFC 7983), whose it is, and what it changes.
 
 use super::commands::EARLY_NS;
-use super::{survives, Early, Worker};
+use super::{survives, Early, Worker, HOLD_NS_PER_VIEWER};
 use crate::handshake::{Flow, Step};
 use crate::net::RawAddr;
 use crate::source::Heard;
@@ -248,6 +248,7 @@ impl Worker {
             return;
         }
         let unix_ns = self.shared.unix_ns(now);
+        let hold_ns = self.hold_ns(info.id);
         let Some(hearth) = self.hearth(info.id) else {
             return;
         };
@@ -261,16 +262,20 @@ impl Worker {
         if hearth.pending.len() == 1 {
             self.pending.push(info.id);
         }
-        let since = self.pending_since.get_or_insert(now);
-        if marker {
-            *since = 0; // a frame is complete: do not hold it
-        }
+        let due = if marker { now } else { now + hold_ns };
+        self.pending_due = Some(self.pending_due.map_or(due, |other| other.min(due)));
         if news {
             self.on_air(slot, &seen);
         }
         if wanted {
             self.ask_keyframe(info.id, now);
         }
+    }
+
+    /// How long a packet of the stream may wait: next to nothing for a few viewers.
+    pub(super) fn hold_ns(&self, stream: u64) -> u64 {
+        let viewers = self.streams.get(&stream).map_or(0, |s| s.viewers.len());
+        (viewers as u64 * HOLD_NS_PER_VIEWER).min(self.shared.limits.hold_ns)
     }
 
     /// Whether this publisher's packets count; the newest session takes the stream over.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 impl Worker {
     /// Sends on all that has come.
     pub(super) fn fan_out(&mut self, now: u64) {
-        self.pending_since = None;
+        self.pending_due = None;
         for stream in std::mem::take(&mut self.pending) {
             self.fan_out_stream(stream, now);
         }
@@ -26,7 +26,7 @@ impl Worker {
             self.fan_out_stream(stream, crate::shared::now_ns());
         }
         if self.pending.is_empty() {
-            self.pending_since = None;
+            self.pending_due = None;
         }
     }
 

@@ -178,6 +178,18 @@ fn a_viewer_that_asks_too_much_gets_its_share() {
 }
 
 #[test]
+fn a_packet_waits_for_others_the_longer_the_more_watch() {
+    let mut w = limited(|l| l.hold_ns = 70_000);
+    let stream = w.shared.join("s").unwrap().id;
+    assert_eq!(w.hold_ns(stream), 0);
+    let sockets: Vec<_> = (1..=2).map(|id| viewer(&mut w, id)).collect();
+    assert_eq!(w.hold_ns(stream), 60_000);
+    let (_, _third) = viewer(&mut w, 3);
+    assert_eq!(w.hold_ns(stream), 70_000, "the setting is the most");
+    drop(sockets);
+}
+
+#[test]
 fn no_more_sessions_connect_at_once_than_may() {
     let w = limited(|l| l.handshakes_max = 2);
     let doors = [w.shared.open(), w.shared.open()];
