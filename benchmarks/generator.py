@@ -10,6 +10,7 @@ A generator that is too slow shows as loss: read `lost` first.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -22,6 +23,8 @@ import aiohttp
 from benchmarks.clip import make_clip, quiet_clip
 from media._native import Swarm
 
+PACE_MS: Final = 8
+"""A picture's packets are spread over so long, as senders' pacers do."""
 CONNECT_SECONDS_MAX: Final = 15.0
 REPLY_SECONDS_MAX: Final = 30.0
 RETRY_PAUSE_SECONDS: Final = 0.1
@@ -63,7 +66,7 @@ class Generator:
         """Publishes a clip until the end; returns when packets flow."""
         chosen = quiet_clip() if clip == "quiet" else make_clip()
         client, offer = self.swarm.offer_publisher(
-            units=chosen.units, loop_ms=chosen.loop_ms, stamp=stamp
+            units=chosen.units, loop_ms=chosen.loop_ms, stamp=stamp, pace_ms=PACE_MS
         )
         await self._post(client, door, offer, retry_seconds=0)
         await self._wait(client, "packets", 1)
@@ -73,21 +76,24 @@ class Generator:
         self,
         doors: Doors,
         parallel: int,
-        decrypt: bool,
+        open_every: int,
         feedback: bool,
         retry_seconds: float,
     ) -> Outcome:
-        """One viewer a door, `parallel` at a time: the next comes when one is connected.
+        """One viewer a door, `parallel` at a time: the next comes when one is connected. One in
+        `open_every` decrypts what it gets; the others count by headers.
 
         Returns connect_us, a list: from before the offer was made until DTLS was done.
         """
         turn = asyncio.Semaphore(parallel)
 
-        async def one(door: tuple[str, Mapping[str, str]]) -> int:
+        async def one(number: int, door: tuple[str, Mapping[str, str]]) -> int:
             async with turn:
                 deadline = time.monotonic() + retry_seconds
                 while True:
-                    client, offer = self.swarm.offer_viewer(decrypt=decrypt, feedback=feedback)
+                    client, offer = self.swarm.offer_viewer(
+                        decrypt=number % open_every == 0, feedback=feedback
+                    )
                     left = deadline - time.monotonic()
                     location = await self._post(client, door, offer, retry_seconds=left)
                     if location:
@@ -98,7 +104,7 @@ class Generator:
                 await self._wait(client, "connected_us", 0)
                 return self.swarm.stats(client)[0]["connected_us"]
 
-        return {"connect_us": await asyncio.gather(*(one(door) for door in doors))}
+        return {"connect_us": await asyncio.gather(*itertools.starmap(one, enumerate(doors)))}
 
     async def leave(self) -> Outcome:
         """All viewers go, one after another, and say so by DELETE."""

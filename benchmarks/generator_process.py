@@ -60,7 +60,7 @@ class GeneratorProcess:
         doors: Sequence[Door],
         *,
         parallel: int = 1,
-        decrypt: bool = True,
+        open_every: int = 1,
         feedback: bool = True,
         retry_seconds: float = 0.0,
     ) -> list[float]:
@@ -69,7 +69,7 @@ class GeneratorProcess:
             "join",
             doors=[_pair(door) for door in doors],
             parallel=parallel,
-            decrypt=decrypt,
+            open_every=open_every,
             feedback=feedback,
             retry_seconds=retry_seconds,
         )

@@ -29,7 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--joins", type=int, default=100, help="to measure joining; 0: do not")
     parser.add_argument("--stream", default=webrtc_measure.STREAM)
     parser.add_argument("--publish", action=yes_or_no, default=True, help="or watch what is there")
-    parser.add_argument("--decrypt", action=yes_or_no, default=True, help="or count by headers")
+    parser.add_argument(
+        "--open-every",
+        type=options.count,
+        default=webrtc_measure.OPEN_EVERY,
+        metavar="N",
+        help="one viewer in N decrypts and times pictures, the others count by headers",
+    )
     parser.add_argument("--floor", action=yes_or_no, default=True, help="measure the kernel's too")
     parser.add_argument(
         "--workers",
@@ -51,7 +57,7 @@ async def run(chosen: argparse.Namespace, progress: Progress) -> list[Row]:
         joins=max(chosen.joins, 0) if chosen.publish else 0,
         stream=chosen.stream,
         publish=chosen.publish,
-        decrypt=chosen.decrypt,
+        open_every=chosen.open_every,
         cores=chosen.cores,
         note=chosen.note,
     )

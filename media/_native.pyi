@@ -159,10 +159,11 @@ class Swarm:
         loop_ms: int,
         answer_pli: bool = True,
         stamp: bool = False,
+        pace_ms: int = 0,
     ) -> tuple[int, str]:
-        """units: (video, milliseconds from start, key frame, H.264 Annex B or Opus), looped; each
-        unit's packets are sent at once. stamp: mark each picture, by an SEI in a packet of its own,
-        with the time just before its first packet was sent."""
+        """units: (video, milliseconds from start, key frame, H.264 Annex B or Opus), looped; a
+        picture's packets are spread over pace_ms (0 to 20). stamp: mark each picture, by an SEI in
+        a packet of its own, with the time when its last packet is due. Raises ValueError."""
     def answer(self, client: int, sdp: str) -> None: ...
     def close(self, client: int) -> None: ...
     def stats(self, client: int | None = None) -> list[dict[str, int]]:

@@ -14,7 +14,7 @@ from benchmarks.generator_process import GeneratorProcess
 from benchmarks.peers import livekit
 from benchmarks.target import Door
 
-SMALL = ("--viewers", "6", "--seconds", "1", "--joins", "4")
+SMALL = ("--viewers", "6", "--seconds", "1", "--joins", "4", "--open-every", "1")
 
 
 def test_it_measures_a_node_of_its_own_and_records(

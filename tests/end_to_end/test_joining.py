@@ -131,7 +131,7 @@ def test_two_hundred_viewers_lose_nothing(
 ) -> None:
     """One 720p30 stream to 200 viewers: nothing lost by us, joins p50 <= 20 ms, CPU printed."""
     node = running(quiet_family.url, run_dir=quiet_family.run_dir)
-    load = webrtc_measure.Load(viewers=viewers, seconds=30 if prove else 10, joins=20)
+    load = webrtc_measure.Load(viewers=viewers, seconds=30 if prove else 10, joins=20, open_every=1)
     row = asyncio.run(webrtc_measure.fanout(node, load, Progress()))
     joins, crowd = asyncio.run(webrtc_measure.join(node, load, Progress()))
     say("200 viewers", **row.figures())

@@ -2,7 +2,7 @@
 
 use super::latency::Histogram;
 use super::offer::{self, Answered, Terms};
-use super::publisher::{Publisher, Recording};
+use super::publisher::{Publisher, Recording, PACE_MAX};
 use super::rtp::Channel;
 use super::viewer::Viewer;
 use super::ClientStats;
@@ -83,8 +83,15 @@ impl Role {
         Role::Viewer(Box::new(Viewer::new(decrypt, feedback)))
     }
 
-    pub fn publisher(recording: Recording, answer_pli: bool) -> Result<Self, String> {
-        let publisher = Publisher::new(recording, answer_pli, random()?);
+    pub fn publisher(
+        recording: Recording,
+        answer_pli: bool,
+        pace: Duration,
+    ) -> Result<Self, String> {
+        if pace > PACE_MAX {
+            return Err(format!("the pace is longer than {PACE_MAX:?}"));
+        }
+        let publisher = Publisher::new(recording, answer_pli, pace, random()?);
         Ok(Role::Publisher(Box::new(publisher)))
     }
 

@@ -1,8 +1,9 @@
 //! Latency of pictures, from a publisher's sending to a viewer's reading, on one machine.
 //!
 //! The publisher marks every picture: an SEI message (user data unregistered, H.264 D.1.7) carries
-//! its number and the time, CLOCK_MONOTONIC, just before its first packet was handed to the kernel;
-//! the whole picture follows at once, as an encoder gives it. The viewer subtracts that from the
+//! its number and the time, CLOCK_MONOTONIC, when its last packet is due: just before the first is
+//! handed to the kernel, or later by the pace at which they go. If that packet leaves late, this
+//! counts against the server. The viewer subtracts that from the
 //! time when it has read the packet with the picture's marker. So servers may rewrite timestamps,
 //! sources and sequence numbers as they like, and publisher and viewers may be different processes.
 //! The message is a packet of its own, about 60 bytes, one a picture. It has no zero bytes, so no
@@ -36,6 +37,14 @@ impl Stamp {
         Stamp {
             number,
             at_ns: now_ns(),
+        }
+    }
+
+    /// The same picture, its last packet due later.
+    pub fn later(self, by: std::time::Duration) -> Self {
+        Stamp {
+            at_ns: self.at_ns + by.as_nanos() as u64,
+            ..self
         }
     }
 

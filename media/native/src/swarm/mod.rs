@@ -25,7 +25,7 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Clients of one swarm, the closed ones too.
 pub const CLIENTS_MAX: usize = 10_000;
@@ -139,17 +139,19 @@ impl Swarm {
     }
 
     /// A new publisher of `units` (any order), repeated every `loop_ms`, and its offer. `stamp`:
-    /// mark each picture with the time of its sending, for `latency`.
+    /// mark each picture with the time of its sending, for `latency`; `pace`: spread a picture's
+    /// packets over so long, as senders' pacers do.
     pub fn offer_publisher(
         &self,
         units: &[Unit],
         loop_ms: u64,
         answer_pli: bool,
         stamp: bool,
+        pace: Duration,
     ) -> Result<(u32, String), String> {
         let recording = Recording::new(units, loop_ms, stamp)?;
         self.add(|common| {
-            let role = client::Role::publisher(recording, answer_pli)?;
+            let role = client::Role::publisher(recording, answer_pli, pace)?;
             let sdp = role.offer(&common.terms());
             Ok((role, sdp))
         })

@@ -19,6 +19,8 @@ pub const LOOP_MS_MAX: u64 = 3_600_000;
 const CACHE_MAX: usize = 1_024;
 /// Units sent in one go, to catch up after the thread was late.
 const BURST_MAX: usize = 64;
+/// Longest pace: audio comes every 20 ms, pictures seldom sooner.
+pub const PACE_MAX: Duration = Duration::from_millis(20);
 /// Further behind than this, the schedule moves instead of being caught up.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -131,6 +133,17 @@ struct Sent {
     stamp: Stamp,
 }
 
+/// A unit that is being sent.
+#[derive(Clone, Copy)]
+struct Outgoing {
+    unit: usize,
+    /// The next of its payloads, due its share of the pace after `from`.
+    piece: usize,
+    from: Instant,
+    timestamp: u32,
+    stamp: Stamp,
+}
+
 /// One medium going out.
 struct Track {
     sources: Sources,
@@ -149,6 +162,10 @@ struct Track {
 pub struct Publisher {
     recording: Recording,
     answer_pli: bool,
+    /// Over which time a picture's packets are spread.
+    pace: Duration,
+    /// The picture that is on its way.
+    outgoing: Option<Outgoing>,
     /// Audio, video.
     tracks: [Track; 2],
     /// When the loop's first unit would have been due.
@@ -161,8 +178,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// `seed`: random bytes for sources, sequence numbers and timestamps.
-    pub fn new(recording: Recording, answer_pli: bool, seed: [u8; 32]) -> Self {
+    /// `pace`: over which a picture's packets are spread, as senders' pacers do; `seed`: random
+    /// bytes for sources, sequence numbers and timestamps.
+    pub fn new(recording: Recording, answer_pli: bool, pace: Duration, seed: [u8; 32]) -> Self {
         let word = |at: usize| rtcp::be32(&seed, at) | 1;
         let track = |at: usize| Track {
             sources: Sources {
@@ -181,6 +199,8 @@ impl Publisher {
         Publisher {
             recording,
             answer_pli,
+            pace,
+            outgoing: None,
             tracks: [track(0), track(16)],
             origin: None,
             skipped: Duration::ZERO,
@@ -219,7 +239,19 @@ impl Publisher {
 
     /// When `tick` has something to do next.
     pub fn next(&self) -> Option<Instant> {
-        Some(self.due(self.origin?))
+        let unit = self.due(self.origin?);
+        Some(self.piece_due().map_or(unit, |piece| piece.min(unit)))
+    }
+
+    /// When the next packet of the picture on its way is due.
+    fn piece_due(&self) -> Option<Instant> {
+        let out = self.outgoing.as_ref()?;
+        Some(out.from + self.after(out.piece, out.unit))
+    }
+
+    /// How long after the first of a unit's payloads this one goes.
+    fn after(&self, piece: usize, unit: usize) -> Duration {
+        self.pace * piece as u32 / self.recording.units[unit].payloads.len() as u32
     }
 
     /// Sends what is due. The loop begins with the first call.
@@ -227,6 +259,9 @@ impl Publisher {
         let origin = *self.origin.get_or_insert(now);
         if now > self.due(origin) + BEHIND_MAX {
             self.origin = Some(origin + (now - self.due(origin)));
+        }
+        while self.piece_due().is_some_and(|due| due <= now) {
+            self.send_piece(channel, stats);
         }
         for _ in 0..BURST_MAX {
             let due = self.due(self.origin.unwrap_or(now));
@@ -306,37 +341,74 @@ impl Publisher {
         stats: &mut ClientStats,
     ) {
         let unit = &self.recording.units[self.position];
+        let last = unit.payloads.len() - 1;
         let track = &mut self.tracks[usize::from(unit.video)];
         let Some(payload) = track.payload else { return };
         let elapsed = due.duration_since(self.origin.unwrap_or(now));
         let timestamp = track.timestamp(payload.codec, elapsed);
-        let last = unit.payloads.len() - 1;
         track.units = track.units.wrapping_add(1);
-        let stamp = Stamp::now(track.units);
-        for piece in 0..unit.payloads.len() {
-            let mut room = [0; STAMP_BYTES];
-            let bytes = unit.payload(piece, stamp, &mut room);
-            let sent = Sent {
-                index: track.next,
-                timestamp,
-                marker: unit.video && piece == last,
-                unit: self.position as u32,
-                piece: piece as u16,
-                stamp,
-            };
-            track.next += 1;
-            let length = channel.send(track.head(payload.pt, sent), sent.index, &[], bytes);
-            track.packets = track.packets.wrapping_add(1);
-            track.octets = track.octets.wrapping_add(bytes.len() as u32);
-            if track.cache.len() == CACHE_MAX {
-                track.cache.pop_front();
-            }
-            track.cache.push_back(sent);
-            stats.packets += 1;
-            stats.bytes += length as u64;
-        }
+        let number = track.units;
         stats.frames += u64::from(unit.video);
         stats.keyframes += u64::from(unit.video && unit.keyframe);
+        let mut out = Outgoing {
+            unit: self.position,
+            piece: 0,
+            from: now,
+            timestamp,
+            stamp: Stamp::now(number).later(self.after(last, self.position)),
+        };
+        if unit.video {
+            while self.outgoing.is_some() {
+                self.send_piece(channel, stats); // what the pace has left over
+            }
+            self.outgoing = Some(out);
+            while self.piece_due().is_some_and(|due| due <= now) {
+                self.send_piece(channel, stats);
+            }
+        } else {
+            while self.send(&mut out, channel, stats) {}
+        }
+    }
+
+    /// Sends the next packet of the picture on its way.
+    fn send_piece(&mut self, channel: &mut Channel, stats: &mut ClientStats) {
+        if let Some(mut out) = self.outgoing.take() {
+            if self.send(&mut out, channel, stats) {
+                self.outgoing = Some(out);
+            }
+        }
+    }
+
+    /// Sends one packet of a unit; false: it was the last.
+    fn send(&mut self, out: &mut Outgoing, channel: &mut Channel, stats: &mut ClientStats) -> bool {
+        let unit = &self.recording.units[out.unit];
+        let track = &mut self.tracks[usize::from(unit.video)];
+        let Some(payload) = track.payload else {
+            return false;
+        };
+        let more = out.piece + 1 < unit.payloads.len();
+        let mut room = [0; STAMP_BYTES];
+        let bytes = unit.payload(out.piece, out.stamp, &mut room);
+        let sent = Sent {
+            index: track.next,
+            timestamp: out.timestamp,
+            marker: unit.video && !more,
+            unit: out.unit as u32,
+            piece: out.piece as u16,
+            stamp: out.stamp,
+        };
+        track.next += 1;
+        let length = channel.send(track.head(payload.pt, sent), sent.index, &[], bytes);
+        track.packets = track.packets.wrapping_add(1);
+        track.octets = track.octets.wrapping_add(bytes.len() as u32);
+        if track.cache.len() == CACHE_MAX {
+            track.cache.pop_front();
+        }
+        track.cache.push_back(sent);
+        stats.packets += 1;
+        stats.bytes += length as u64;
+        out.piece += 1;
+        more
     }
 
     /// Answers a NACK: by RTX, or with the very same packet (same index, same bytes).

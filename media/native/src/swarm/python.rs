@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
 use std::net::IpAddr;
+use std::time::Duration;
 
 type PyUnit = (bool, u64, bool, PyBackedBytes);
 
@@ -41,7 +42,7 @@ impl PySwarm {
             .map_err(wrong)
     }
 
-    #[pyo3(signature = (*, units, loop_ms, answer_pli = true, stamp = false))]
+    #[pyo3(signature = (*, units, loop_ms, answer_pli = true, stamp = false, pace_ms = 0))]
     fn offer_publisher(
         &self,
         py: Python<'_>,
@@ -49,6 +50,7 @@ impl PySwarm {
         loop_ms: u64,
         answer_pli: bool,
         stamp: bool,
+        pace_ms: u64,
     ) -> PyResult<(u32, String)> {
         py.detach(|| {
             let units: Vec<Unit> = units
@@ -60,7 +62,9 @@ impl PySwarm {
                     data,
                 })
                 .collect();
-            self.0.offer_publisher(&units, loop_ms, answer_pli, stamp)
+            let pace = Duration::from_millis(pace_ms);
+            self.0
+                .offer_publisher(&units, loop_ms, answer_pli, stamp, pace)
         })
         .map_err(wrong)
     }

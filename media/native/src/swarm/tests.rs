@@ -415,7 +415,7 @@ impl Capture {
 fn connected_publisher(answer_pli: bool) -> (Swarm, Server, Vec<PublishTrack>, Footage) {
     let (swarm, mut server, footage) = (swarm(), Server::new(), Footage::new());
     let (id, offer) = swarm
-        .offer_publisher(&footage.units(), 400, answer_pli, false)
+        .offer_publisher(&footage.units(), 400, answer_pli, false, Duration::ZERO)
         .unwrap();
     let (answer, tracks) = server.publish(&offer);
     assert_eq!(tracks.len(), 2);
@@ -541,7 +541,7 @@ fn wrong_input_is_refused_with_a_reason() {
     };
     let refused = |units: &[Unit], loop_ms| {
         swarm
-            .offer_publisher(units, loop_ms, true, false)
+            .offer_publisher(units, loop_ms, true, false, Duration::ZERO)
             .unwrap_err()
     };
     assert!(refused(&[], 10).contains("units"));
@@ -578,7 +578,9 @@ fn a_recording_of_one_medium_offers_only_that() {
         keyframe: true,
         data: &[0xfc, 1],
     };
-    let (_, offer) = swarm.offer_publisher(&[unit], 20, true, false).unwrap();
+    let (_, offer) = swarm
+        .offer_publisher(&[unit], 20, true, false, Duration::ZERO)
+        .unwrap();
     let (_, tracks) = server.publish(&offer);
     assert_eq!((tracks.len(), tracks[0].video), (1, false));
 }

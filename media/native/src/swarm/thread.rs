@@ -76,15 +76,21 @@ impl Epoll {
 
     /// Marks of what is readable.
     fn wait(&self, events: &mut [libc::epoll_event], timeout: Duration) -> usize {
-        // Rounded up, or the last millisecond before a timer would be spent spinning.
-        let timeout = timeout.as_micros().div_ceil(1_000).min(1_000) as i32;
-        // SAFETY: the array is live and its length is given.
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().min(1) as libc::time_t,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the array and the time are live, the length is given, no signal mask is set. (A
+        // pace needs more than the milliseconds of epoll_wait.)
         let n = unsafe {
-            libc::epoll_wait(
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
                 self.0.as_raw_fd(),
                 events.as_mut_ptr(),
-                events.len() as i32,
-                timeout,
+                events.len(),
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
             )
         };
         usize::try_from(n).unwrap_or(0)

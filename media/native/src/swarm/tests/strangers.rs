@@ -32,7 +32,7 @@ fn a_server_may_start_dtls_before_it_answers_a_check() {
 #[test]
 fn a_stamp_that_is_sent_again_is_the_same() {
     let (swarm, mut server, footage) = (swarm(), Server::new(), Footage::new());
-    let offered = swarm.offer_publisher(&footage.units(), 400, true, true);
+    let offered = swarm.offer_publisher(&footage.units(), 400, true, true, Duration::ZERO);
     let (id, offer) = offered.unwrap();
     let (answer, tracks) = server.publish(&offer);
     swarm.answer(id, &answer).unwrap();
