@@ -14,6 +14,7 @@ from benchmarks.clip import quiet_clip
 from benchmarks.generator_process import percentile_ms
 from benchmarks.process import cpu_seconds, family, rss_kib
 from benchmarks.target import running
+from media._native import Swarm
 from tests.fakes.clip import large_clip, small_clip
 from tests.fakes.strip import read_strip
 
@@ -93,3 +94,12 @@ def test_latency_percentiles_come_from_the_histogram() -> None:
     counts = [(1_000, 50), (2_000, 49), (30_000, 1)]
     assert [percentile_ms(counts, share) for share in (0.5, 0.99, 1.0)] == [1.0, 2.0, 30.0]
     assert percentile_ms([], 0.5) is None
+
+
+def test_a_pace_is_at_most_20_ms() -> None:
+    swarm = Swarm()
+    unit = (True, 0, True, b"\0\0\0\1\x65\x88")
+    with pytest.raises(ValueError, match="the pace is longer than 20ms"):
+        swarm.offer_publisher(units=[unit], loop_ms=33, pace_ms=21)
+    swarm.offer_publisher(units=[unit], loop_ms=33, pace_ms=20)
+    swarm.stop()
