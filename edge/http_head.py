@@ -96,8 +96,9 @@ def parse(head: bytes) -> Head:
     """
     end = head.find(b"\r\n")
     line = head[:end]
-    read = _remembered_line(line) if len(line) <= _REMEMBERED_BYTES_MAX else _read_line(line)
-    method, path, http_1_1 = read
+    # What is asked with another method than GET is asked by one client once.
+    again = line.startswith(b"GET ") and len(line) <= _REMEMBERED_BYTES_MAX
+    method, path, http_1_1 = _remembered_line(line) if again else _read_line(line)
     block = head[end + 2 : -2]
     fields = read_block(block)
     if http_1_1:
