@@ -97,6 +97,8 @@ class MediaLink:
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         self._socket = link
+        # Not made anew for each message: so much at a time frays the heap.
+        self._room = memoryview(bytearray(_DATAGRAM_BYTES))
         self._on_hls = on_hls
         self._on_stream = on_stream
         self._reply_seconds = reply_seconds
@@ -272,17 +274,17 @@ class MediaLink:
     def _readable(self) -> None:
         for _ in range(_DRAIN_MESSAGES):
             try:
-                data = self._socket.recv(_DATAGRAM_BYTES)
+                size = self._socket.recv_into(self._room)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 self._broken(error)
                 return
-            if not data:
+            if not size:
                 self._broken(ConnectionResetError("the other end is closed"))
                 return
             try:
-                message = decode_from_media(data)
+                message = decode_from_media(bytes(self._room[:size]))
             except (msgspec.ValidationError, msgspec.DecodeError) as error:
                 _log.warning("media sent what cannot be read", reason=str(error))
                 continue

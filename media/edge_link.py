@@ -61,6 +61,8 @@ class EdgeLink:
         greeted: Callable[["EdgeLink"], None],
     ) -> None:
         self._socket = link
+        # Not made anew for each message: so much at a time frays the heap.
+        self._room = memoryview(bytearray(DATAGRAM_BYTES))
         self._boot = boot
         self._handle = handle
         self._greeted = greeted
@@ -179,17 +181,17 @@ class EdgeLink:
             if not self._reading:
                 return
             try:
-                data = self._socket.recv(DATAGRAM_BYTES)
+                size = self._socket.recv_into(self._room)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 _log.error("a link to an edge worker is broken", reason=str(error))
                 self.close()
                 return
-            if not data:
+            if not size:
                 self.close()
                 return
-            self._received(data)
+            self._received(bytes(self._room[:size]))
 
     def _received(self, data: bytes) -> None:
         try:
