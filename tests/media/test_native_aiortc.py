@@ -160,7 +160,8 @@ async def test_units_of_a_tapped_stream_are_dated_and_whole(pictures: list[bytes
                 assert began <= units[0].at_ns <= time.time_ns()
                 ticks = units[-1].timestamp - units[0].timestamp
                 elapsed_ns = units[-1].at_ns - units[0].at_ns
-                assert abs(ticks * 1_000_000_000 // hz - elapsed_ns) < 50_000_000
+                # Dates follow the least delay yet seen, which a busy machine finds late.
+                assert abs(ticks * 1_000_000_000 // hz - elapsed_ns) < 150_000_000
             for unit in video:
                 at, kinds = 0, []
                 while at < len(unit.data):
