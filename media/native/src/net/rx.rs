@@ -13,6 +13,8 @@ pub struct RxBatch {
     addrs: Box<[RawAddr]>,
     _vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// Headers that the kernel has written to since they were prepared.
+    used: usize,
 }
 
 // SAFETY: the pointers inside lead only to heap memory that the value itself owns.
@@ -52,12 +54,13 @@ impl RxBatch {
             addrs,
             _vectors: vectors,
             headers,
+            used: BATCH,
         }
     }
 
     /// How many datagrams have been read; never waits.
     pub fn receive(&mut self, socket: &UdpSocket) -> usize {
-        for header in &mut self.headers {
+        for header in &mut self.headers[..self.used] {
             header.msg_hdr.msg_namelen = std::mem::size_of::<libc::sockaddr_in6>() as u32;
         }
         // SAFETY: every header points to a buffer and an address that live as long as self.
@@ -70,7 +73,8 @@ impl RxBatch {
                 std::ptr::null_mut(),
             )
         };
-        usize::try_from(n).unwrap_or(0)
+        self.used = usize::try_from(n).unwrap_or(0);
+        self.used
     }
 
     /// The `i`-th datagram of the last batch, and where it came from; None when it was too long.

@@ -70,6 +70,8 @@ pub struct Viewer {
     origin: Option<Instant>,
     next_report: Option<Instant>,
     next_pli: Option<Instant>,
+    /// Nothing is missing and nothing is due before.
+    quiet_until: Option<Instant>,
 }
 
 impl Viewer {
@@ -83,6 +85,7 @@ impl Viewer {
             origin: None,
             next_report: None,
             next_pli: None,
+            quiet_until: None,
         }
     }
 
@@ -133,6 +136,11 @@ impl Viewer {
             None
         };
         self.sources[at].arrived(index, tag, now, stats);
+        if !self.sources[at].missing.is_empty()
+            || (self.sources[at].pli && self.sources[at].last_key_ts.is_none())
+        {
+            self.quiet_until = None;
+        }
         match self.sources[at].kind {
             Kind::Media(codec) => {
                 self.sources[at].measure(head.timestamp, codec, now, self.origin);
@@ -160,7 +168,7 @@ impl Viewer {
 
     /// Writes what is due into `out`: reports, NACK, PLI.
     pub fn tick(&mut self, own_ssrc: u32, now: Instant, out: &mut Vec<u8>) {
-        if !self.feedback || self.sources.is_empty() {
+        if !self.feedback || self.sources.is_empty() || self.quiet_until > Some(now) {
             return;
         }
         let report = *self.next_report.get_or_insert(now + REPORT_EVERY) <= now;
@@ -190,6 +198,8 @@ impl Viewer {
             feedback::pli(out, own_ssrc, source.ssrc);
             self.next_pli = Some(now + REPORT_EVERY);
         }
+        let quiet = |s: &Source| s.missing.is_empty() && (s.last_key_ts.is_some() || !s.pli);
+        self.quiet_until = self.next_report.filter(|_| self.sources.iter().all(quiet));
     }
 
     /// Media packets missing now.
