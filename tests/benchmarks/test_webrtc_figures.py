@@ -5,9 +5,12 @@ NEXUS_PEER_LIVEKIT name; where none is at hand the kernel's floor is the measure
 `benchmarks/results.jsonl`. They hold on a machine that does nothing else.
 """
 
+import os
+
 import pytest
 
 from benchmarks import command, results
+from benchmarks.peers.sfu import variable_of
 from benchmarks.results import Figure
 
 pytestmark = pytest.mark.prove
@@ -16,6 +19,8 @@ VIEWERS = 200
 REPEATS = 3
 RIVALS = ("mediamtx", "livekit")
 FLOOR_RATIO_MAX = 1.8
+PROGRAMS = {who: os.environ.pop(variable_of(who), "") for who in RIVALS}
+"""The rivals' programs that are given; they are no settings of a node, and so kept from it."""
 
 Line = dict[str, Figure]
 
@@ -44,6 +49,7 @@ class Run:
 def run() -> Run:
     words = ["webrtc", "--viewers", str(VIEWERS), "--seconds", "10", "--joins", "100"]
     words += ["--repeat", str(REPEATS), "--workers", "1,2"]
+    words += [f"--{who}={path}" for who, path in PROGRAMS.items() if path]
     assert command.run(words) == command.EXIT_OK
     lines = results.read(results.default_path())
     return Run([line for line in lines if line["run"] == lines[-1]["run"]])
