@@ -91,7 +91,8 @@ def _cores(stream: Stream) -> Iterator[int]:
     try:
         yield cores[0]
     finally:
-        os.sched_setaffinity(0, cores)
+        # Every thread, not this one alone: who measures in a thread of a test would slow its rest.
+        pin(os.getpid(), *cores)
 
 
 # -- a request's price ----------------------------------------------------------------------

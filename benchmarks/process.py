@@ -33,10 +33,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def pin(pid: int, core: int) -> None:
-    """Keeps all threads of a process on one core, and what they start."""
+def pin(pid: int, *cores: int) -> None:
+    """Keeps all threads of a process on these cores, and what they start from now on."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {core})
+        os.sched_setaffinity(int(task.name), cores)
 
 
 def _entries(folder: str) -> list[Path]:

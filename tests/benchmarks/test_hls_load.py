@@ -1,6 +1,7 @@
 """`nexus bench hls` against a real server and a real nginx: it counts what was really answered."""
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -61,7 +62,12 @@ def test_an_answer_is_read_to_its_last_byte_however_it_is_cut() -> None:
 def test_the_bench_counts_what_a_server_and_nginx_answer(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     options = "--seconds 0.5 --connections 4 --viewers 10 --herd 20"
+    cores = os.sched_getaffinity(0)
     assert command.run(["hls", *options.split(), "--results", str(path)]) == 0
+    threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    assert {thread: os.sched_getaffinity(thread) for thread in threads} == dict.fromkeys(
+        threads, cores
+    )
     lines = results.read(path)
     requests = {(x["unit"], x["who"]): x for x in lines if x["bench"] == "hls.request"}
     assert len(requests) == 6
