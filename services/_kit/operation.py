@@ -1,0 +1,72 @@
+"""A route with its handler's signature read: what OpenAPI, GraphQL and `call.py` work from.
+
+Reading signatures is slow and happens once, when the services are loaded.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+from services._kit.record import Page, Paging
+from services._kit.service import Route, Service
+
+_PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route of one service, ready to be called."""
+
+    service: Service
+    route: Route
+    path: str
+    """Whole: `/v1/<service>` and the route's."""
+    parameters: tuple[tuple[str, Any], ...]
+    """Names and types of the path's parameters."""
+    body: type[Any] | None
+    query: type[Any] | None
+    paged: bool
+    """Whether the handler takes a `page`."""
+    takes: frozenset[str]
+    """Names of all that the handler takes."""
+    result: Any
+    """What it returns: a Record's type, Page[Record], None or WireResponse."""
+
+    @property
+    def name(self) -> str:
+        """Unique among all services: `guest-list.invite`."""
+        return f"{self.service.name}.{self.route.operation}"
+
+    @property
+    def item(self) -> Any:
+        """The type in a page, or the result itself."""
+        return get_args(self.result)[0] if self.is_list else self.result
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.result) is Page
+
+
+def operations(services: Iterable[Service]) -> list[Operation]:
+    """All operations of these services."""
+    return [_read(service, route) for service in services for route in service.routes]
+
+
+def _read(service: Service, route: Route) -> Operation:
+    hints = get_type_hints(route.handler, include_extras=True)
+    names = _PARAMETER.findall(route.path)
+    result = hints.pop("return")
+    assert hints.get("page", Paging) is Paging, route.path
+    return Operation(
+        service=service,
+        route=route,
+        path=service.prefix + route.path,
+        parameters=tuple((name, hints[name]) for name in names),
+        body=hints.get("body"),
+        query=hints.get("query"),
+        paged="page" in hints,
+        takes=frozenset(inspect.signature(route.handler).parameters),
+        result=result,
+    )

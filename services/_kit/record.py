@@ -1,0 +1,66 @@
+"""What travels between a service and the world: records, inputs, ids and pages.
+
+A `Record` is an answer, an `Input` what somebody sends: unknown fields of it are refused. Both are
+frozen msgspec structs, so that one declaration validates, documents and encodes. Ids are plain
+strings to Python, and typed for whoever reads the declaration:
+
+    GuestId = Annotated[str, entity("gst", "Guest")]
+
+so that a malformed one is refused at the door, and the GraphQL side knows what it leads to.
+"""
+
+import re
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+ENTITY: Final = "nexus_entity"
+"""Where an id's JSON schema names the entity it leads to."""
+_PREFIX: Final = re.compile(r"[a-z]{2,8}")
+_ULID: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
+LIMIT_MAX: Final = 200
+LIMIT_DEFAULT: Final = 50
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer, or part of one."""
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body or a query: what it does not declare is refused."""
+
+
+def entity(prefix: str, name: str = "") -> msgspec.Meta:
+    """The shape of ids with this prefix, `gst_eu1_01jz…`; `name`: of what record they are."""
+    assert _PREFIX.fullmatch(prefix), prefix
+    return msgspec.Meta(
+        pattern=rf"^{prefix}_[a-z]{{2}}[0-9]{{1,3}}_{_ULID}$",
+        max_length=len(prefix) + 33,
+        extra_json_schema={ENTITY: name} if name else None,
+        extra={"entity": name, "prefix": prefix},
+    )
+
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+"""A name or a line of text."""
+
+
+class Page(Record, Generic[T]):
+    """A part of a list; `next_cursor` asks for the next, absent: this was the last."""
+
+    data: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class Paging(Input):
+    """How much of a list, and from where on; a handler's `page` parameter."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
+    cursor: Annotated[str, msgspec.Meta(max_length=1_024)] = ""
+
+
+def is_record(kind: Any) -> bool:
+    """Whether a type is one of ours."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
