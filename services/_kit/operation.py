@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from services._kit.record import Page, Paging
+from services._kit.paging import Slice
+from services._kit.record import Page
 from services._kit.service import Route, Service
 
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -40,6 +41,11 @@ class Operation:
         return f"{self.service.name}.{self.route.operation}"
 
     @property
+    def creates(self) -> bool:
+        """Whether it makes a member of the collection that its path names."""
+        return self.route.method == "POST" and ":" not in self.route.path
+
+    @property
     def item(self) -> Any:
         """The type in a page, or the result itself."""
         return get_args(self.result)[0] if self.is_list else self.result
@@ -58,7 +64,7 @@ def _read(service: Service, route: Route) -> Operation:
     hints = get_type_hints(route.handler, include_extras=True)
     names = _PARAMETER.findall(route.path)
     result = hints.pop("return")
-    assert hints.get("page", Paging) is Paging, route.path
+    assert hints.get("page", Slice) is Slice, route.path
     return Operation(
         service=service,
         route=route,

@@ -55,7 +55,7 @@ class Page(Record, Generic[T]):
 
 
 class Paging(Input):
-    """How much of a list, and from where on; a handler's `page` parameter."""
+    """How much of a list, and from where on, as a query says it."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
     cursor: Annotated[str, msgspec.Meta(max_length=1_024)] = ""

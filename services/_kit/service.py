@@ -7,7 +7,7 @@ A handler is an async function whose parameters say what it needs; the kit reads
     id: GuestId                 a parameter of the path, by name
     body: NewGuest              an `Input`: the request's JSON
     query: GuestFilter          an `Input`: the query string
-    page: Paging                `limit` and `cursor` of a list
+    page: Slice                 `limit` and `cursor` of a list, read and checked (paging.py)
     expected: int | None        the version that If-Match names; with `needs_match` never None
     request: WireRequest        the raw request, for foreign protocols alone
 

@@ -9,49 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ops.db import Session
-from ops.errors import Rejected
 from ops.ids import IdMaker
 from services._events.event import Event, Origin
 from services._events.outbox import publish
 from services._jobs.job import Job
 from services._jobs.queue import enqueue
 from services._kit.actor import Actor
+from services._kit.encryption import KeyRing
 
 S = TypeVar("S")
-
-
-class NotFound(Rejected):
-    """There is no such thing, or it is another tenant's: nobody is told which."""
-
-    code = "not_found"
-
-    def __init__(self, what: str = "object") -> None:
-        super().__init__(f"there is no such {what}", fields={"what": what})
-
-
-class Stale(Rejected):
-    """The object has another version than the one that If-Match names."""
-
-    code = "version.stale"
-
-    def __init__(self, version: int) -> None:
-        super().__init__("it has changed since", fields={"version": version})
-
-
-class Conflict(Rejected):
-    """The object's state does not allow this; `code` says what: `guest.list_full`."""
-
-    code = "conflict"
-
-
-class Invalid(Rejected):
-    """Well-formed and wrong: `pointer` (RFC 6901) names the field of the body."""
-
-    code = "invalid"
-
-    def __init__(self, pointer: str, message: str, *, code: str = "invalid") -> None:
-        super().__init__(message, code=code, fields={"pointer": pointer})
-        self.pointer = pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +28,7 @@ class Surroundings(Generic[S]):
     schema: str
     region: str
     ids: IdMaker
+    keys: KeyRing
     settings: S
 
 
@@ -88,6 +55,21 @@ class Store:
     def new_id(self, prefix: str) -> str:
         """An id of this region."""
         return self.around.ids.new(prefix)
+
+    def seal(self, value: str, *, column: str, row: str) -> bytes:
+        """Encrypts a field of a row; column: `table.column`."""
+        place = f"{self.around.schema}.{column}"
+        return self.around.keys.seal(value, column=place, tenant=self.tenant, row=row)
+
+    def open(self, sealed: bytes, *, column: str, row: str) -> str:
+        """What `seal` encrypted. Raises SealBrokenError."""
+        place = f"{self.around.schema}.{column}"
+        return self.around.keys.open(sealed, column=place, tenant=self.tenant, row=row)
+
+    def blind(self, value: str, *, column: str) -> bytes:
+        """The blind index of a normalised value of a column."""
+        place = f"{self.around.schema}.{column}"
+        return self.around.keys.blind(value, column=place, tenant=self.tenant)
 
     async def publish(self, *events: Event) -> None:
         """Writes events into the outbox, in this transaction."""
