@@ -4,6 +4,10 @@ import os
 
 from hypothesis import settings
 
+from tests.fakes.postgres import postgres, postgres_server
+
+__all__ = ["postgres", "postgres_server"]
+
 KEPT = (
     "NEXUS_PROVE",
     "NEXUS_SOAK_SECONDS",
