@@ -6,14 +6,27 @@ RFC 9457 `application/problem+json` for all of them, from the raw protocols (`ed
 logged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
 import orjson
 from aiohttp import web
+from msgspec import to_builtins
 
 from ops.errors import Field, NexusError, Unavailable
+from services._kit.actor import Forbidden
+from services._kit.errors import (
+    Conflict,
+    Invalid,
+    Malformed,
+    NoMatch,
+    NotFound,
+    Problem,
+    SignedOut,
+    Stale,
+    UnsupportedType,
+)
 
 CONTENT_TYPE: Final = "application/problem+json"
 REALM: Final = "nexus"
@@ -38,8 +51,23 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "link.invalid": 403,
     "link.expired": 410,
     "link.disabled": 409,
+    "db.duplicate": 409,
+    "db.violation": 422,
 }
 """Statuses of codes that are raised elsewhere; other Rejected are 400, other Unavailable 503."""
+
+_STATUS_OF_KIND: Final[tuple[tuple[type[NexusError], int], ...]] = (
+    (Malformed, 400),
+    (SignedOut, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Stale, 412),
+    (UnsupportedType, 415),
+    (Invalid, 422),
+    (NoMatch, 428),
+)
+"""Statuses of what calls of services fail of, whatever their code."""
 
 _EMPTY: Final[Mapping[str, str]] = {}
 
@@ -55,11 +83,14 @@ class Refusal(NexusError):  # noqa: N818  what a handler answers, not what has g
         code: str,
         headers: Mapping[str, str] = _EMPTY,
         fields: Mapping[str, Field] | None = None,
+        errors: Sequence[Problem] = (),
     ) -> None:
         assert 400 <= status <= 599, status
         super().__init__(message, code=code, fields=fields)
         self.status = status
         self.headers = headers
+        self.errors = errors
+        """The faults of single fields."""
 
 
 def refusal(error: NexusError) -> Refusal:
@@ -67,13 +98,24 @@ def refusal(error: NexusError) -> Refusal:
     if isinstance(error, Refusal):
         return error
     unavailable = isinstance(error, Unavailable)
-    status = STATUS_OF_CODE.get(error.code, 503 if unavailable else 400)
+    status = STATUS_OF_CODE.get(error.code, 503 if unavailable else _status_of_kind(error))
     headers: dict[str, str] = {}
     if isinstance(error, Unavailable) and error.retry_after_seconds:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if status == 401:
         headers["WWW-Authenticate"] = _challenge(error.code)
-    return Refusal(status, error.message, code=error.code, headers=headers, fields=error.fields)
+    return Refusal(
+        status,
+        error.message,
+        code=error.code,
+        headers=headers,
+        fields=error.fields,
+        errors=error.problems if isinstance(error, Invalid) else (),
+    )
+
+
+def _status_of_kind(error: NexusError) -> int:
+    return next((status for kind, status in _STATUS_OF_KIND if isinstance(error, kind)), 400)
 
 
 def _challenge(code: str) -> str:
@@ -92,6 +134,7 @@ def document(problem: Refusal) -> bytes:
             "status": problem.status,
             "detail": problem.message,
             "code": problem.code,
+            **({"errors": to_builtins(problem.errors)} if problem.errors else {}),
         }
     )
 

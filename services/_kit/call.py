@@ -21,10 +21,10 @@ from ops.clock import SYSTEM, Clock
 from ops.db import Database, DatabaseFault, Session
 from ops.errors import Unavailable
 from ops.ids import IdMaker
+from ops.sealing import KeyRing
 from services._kit import audit
 from services._kit.actor import Actor
 from services._kit.decode import convert_parameter, convert_query, decode_body
-from services._kit.encryption import KeyRing
 from services._kit.errors import Invalid, Malformed, NoMatch, Problem, SignedOut, UnsupportedType
 from services._kit.idempotency import Once, Stored, fingerprint, parse_key
 from services._kit.operation import Operation

@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar
 
 from ops.db import Session
 from ops.ids import IdMaker
+from ops.sealing import KeyRing
 from services._events.event import Event, Origin
 from services._events.outbox import publish
 from services._jobs.job import Job
 from services._jobs.queue import enqueue
 from services._kit.actor import Actor
-from services._kit.encryption import KeyRing
 
 S = TypeVar("S")
 

@@ -1,0 +1,217 @@
+"""OpenAPI 3.1 of the services, made of the same structs that validate.
+
+It says of each operation what its path, query and headers take, what its body is, what it answers
+and which problems it can end in. Foreign protocols are named, not described: their own documents
+do that. AsyncAPI of the events is `services/_events/asyncapi.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from services._kit.errors import Problem
+from services._kit.operation import Operation
+from services._kit.record import Paging
+
+_REF: Final = "#/components/schemas/{name}"
+_PROBLEMS: Final = {
+    "400": "The request cannot be read.",
+    "401": "Somebody must be signed in.",
+    "403": "The caller lacks a permission.",
+    "404": "There is no such object in this tenant.",
+    "405": "The path takes other methods; Allow names them.",
+    "409": "The object's state does not allow it, or the same request is running.",
+    "412": "The object has another version than If-Match names.",
+    "413": "The body is too large.",
+    "415": "The body has another media type.",
+    "422": "A field or parameter is wrong; `errors` say where.",
+    "428": "If-Match is missing.",
+    "429": "The caller's limit is used up; Retry-After says for how long.",
+    "503": "Something this needs is away; Retry-After says for how long.",
+}
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | None = None
+    trace_id: str | None = None
+    errors: tuple[Problem, ...] = ()
+
+
+def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """The whole document."""
+    schema, components = msgspec.json.schema_components(
+        [ProblemDocument, *_types(operations)], ref_template=_REF
+    )
+    shown = iter(schema[1:])
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        described = _operation(operation, shown)
+        paths.setdefault(operation.path, {})[operation.route.method.lower()] = described
+    services = {operation.service.name: operation.service for operation in operations}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Nexus COS services",
+            "version": version,
+            "description": "Business services of Nexus COS. Every answer that is not a success is"
+            " a problem document (RFC 9457).",
+            "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": service.name, "description": service.summary} for service in services.values()
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "responses": {
+                status: {
+                    "description": text,
+                    "content": {
+                        "application/problem+json": {
+                            "schema": {"$ref": "#/components/schemas/ProblemDocument"}
+                        }
+                    },
+                }
+                for status, text in _PROBLEMS.items()
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+            },
+        },
+    }
+
+
+def _types(operations: Iterable[Operation]) -> list[Any]:
+    """Every type that operations mention, in the order in which `_operation` asks for them."""
+    found: list[Any] = []
+    for operation in operations:
+        found.extend(kind for _, kind in operation.parameters)
+        if operation.paged:
+            found.append(Paging)
+        if operation.query is not None:
+            found.append(operation.query)
+        if operation.body is not None:
+            found.append(operation.body)
+        if _answers(operation):
+            found.append(operation.result)
+    return found
+
+
+def _answers(operation: Operation) -> bool:
+    return operation.result is not type(None) and not operation.route.wire
+
+
+def _operation(operation: Operation, schemas: Any) -> dict[str, Any]:
+    route = operation.route
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": next(schemas)}
+        for name, _ in operation.parameters
+    ]
+    if operation.paged:
+        next(schemas)
+        parameters.extend(_query_parameters(Paging))
+    if operation.query is not None:
+        next(schemas)
+        parameters.extend(_query_parameters(operation.query))
+    described: dict[str, Any] = {
+        "operationId": operation.name.replace("-", "_").replace(".", "_"),
+        "summary": route.summary or f"{route.wire}: see its own documents.",
+        "tags": [operation.service.name],
+        "security": [] if route.access == "public" else [{"bearer": []}],
+    }
+    if "expected" in operation.takes:
+        parameters.append(_header("If-Match", "The version that is to change.", route.needs_match))
+    if not route.reads:
+        text = "Makes a repeated request harmless: its first answer is given again."
+        parameters.append(_header("Idempotency-Key", text, route.needs_key))
+    if _answers(operation) and not route.wire:
+        parameters.append(_fields())
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": next(schemas)}},
+        }
+    described["responses"] = _responses(operation, next(schemas) if _answers(operation) else None)
+    if route.needs:
+        described["x-permission"] = route.needs
+    if route.wire:
+        described["x-wire"] = route.wire
+    return described
+
+
+def _responses(operation: Operation, schema: Any) -> dict[str, Any]:
+    route = operation.route
+    status = route.status or (201 if operation.creates else 200)
+    if schema is None:
+        status = route.status or (200 if route.wire else 204)
+    success: dict[str, Any] = {"description": "It is done." if not route.reads else "Here it is."}
+    if schema is not None:
+        success["content"] = {"application/json": {"schema": schema}}
+    answers: dict[str, Any] = {str(status): success}
+    if route.reads and _has_version(operation):
+        answers["304"] = {"description": "It is what If-None-Match names."}
+    possible = {"400", "422", "429", "503"}
+    if route.access != "public":
+        possible |= {"401", "403"}
+    if operation.parameters:
+        possible.add("404")
+    if not route.reads:
+        possible.add("409")
+    if operation.body is not None:
+        possible |= {"413", "415"}
+    if "expected" in operation.takes:
+        possible.add("412")
+    if route.needs_match:
+        possible.add("428")
+    for known in sorted(possible):
+        answers[known] = {"$ref": f"#/components/responses/{known}"}
+    return answers
+
+
+def _has_version(operation: Operation) -> bool:
+    return "version" in getattr(operation.result, "__struct_fields__", ())
+
+
+def _query_parameters(kind: type[Any]) -> list[dict[str, Any]]:
+    schema = msgspec.json.schema(kind)
+    shape = next(iter(schema["$defs"].values()))
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in shape.get("required", ()),
+            "schema": field,
+        }
+        for name, field in shape["properties"].items()
+    ]
+
+
+def _fields() -> dict[str, Any]:
+    return {
+        "name": "fields",
+        "in": "query",
+        "required": False,
+        "description": "The fields to answer with, separated by commas; all when absent.",
+        "schema": {"type": "string"},
+    }
+
+
+def _header(name: str, text: str, required: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": text,
+        "schema": {"type": "string"},
+    }

@@ -1,0 +1,53 @@
+"""Finds the services: there is no list to add one to.
+
+A service is a folder `services/<domain>/<name>` with a module `service.py` that declares `SERVICE`.
+Names with a leading underscore are not domains. Order is by path, so that it is the same everywhere.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import services
+from ops.migrate import Folder, Schema
+from services._kit.service import Service
+
+_KERNELS: Final = ("_kit", "_events", "_jobs")
+
+
+def load_all(only: Iterable[str] = ()) -> tuple[Service, ...]:
+    """Every service, or those of these names. Raises ValueError: an unknown or doubled name."""
+    wanted = set(only)
+    found: dict[str, Service] = {}
+    for root in services.__path__:
+        for path in sorted(Path(root).glob("[a-z]*/[a-z]*/service.py")):
+            domain, name = path.parts[-3:-1]
+            if wanted and name.replace("_", "-") not in wanted:
+                continue
+            declared = importlib.import_module(f"services.{domain}.{name}.service").SERVICE
+            assert isinstance(declared, Service), f"{path}: SERVICE is no Service"
+            if declared.schema != name:
+                raise ValueError(f"{domain}/{name}: the service's name is {declared.name}")
+            if declared.name in found:
+                raise ValueError(f"two services have the name {declared.name}")
+            found[declared.name] = declared
+    unknown = wanted - found.keys()
+    if unknown:
+        raise ValueError(f"there is no service {', '.join(sorted(unknown))}")
+    return tuple(found.values())
+
+
+def schemas(of: Iterable[Service]) -> tuple[Schema, ...]:
+    """What `ops/migrate.py` makes of them: the kernels' tables and each service's own."""
+    (home,) = (Path(root) for root in services.__path__)
+    kernels = tuple(Folder(name.removeprefix("_"), home / name / "migrations") for name in _KERNELS)
+    return tuple(
+        Schema(service.schema, (*kernels, Folder(service.schema, service.folder / "migrations")))
+        for service in of
+    )
+
+
+def by_name(of: Iterable[Service]) -> Mapping[str, Service]:
+    """The services by name."""
+    return {service.name: service for service in of}
