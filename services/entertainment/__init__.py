@@ -1,0 +1,1 @@
+"""Shows, doors, games: what people come for."""
