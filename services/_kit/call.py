@@ -334,7 +334,7 @@ class Runtime:
         made = getattr(answer, "id", None)
         if operation.creates and made is not None:
             status = operation.route.status or 201
-            headers["Location"] = f"{operation.path}/{made}"
+            headers["Location"] = operation.location.format(made)
         if isinstance(answer, Page) and answer.next_cursor is not None:
             headers["Link"] = f'<?cursor={answer.next_cursor}>; rel="next"'
         shown = answer if wanted is None else _only(answer, wanted)

@@ -34,6 +34,8 @@ class Operation:
     """Names of all that the handler takes."""
     result: Any
     """What it returns: a Record's type, Page[Record], None or WireResponse."""
+    location: str = ""
+    """Where what it makes is read afterwards, `/v1/…/guests/{}`; "": nowhere."""
 
     @property
     def name(self) -> str:
@@ -42,8 +44,8 @@ class Operation:
 
     @property
     def creates(self) -> bool:
-        """Whether it makes a member of the collection that its path names."""
-        return self.route.method == "POST" and ":" not in self.route.path
+        """Whether it makes something that can be read afterwards."""
+        return bool(self.location)
 
     @property
     def item(self) -> Any:
@@ -64,6 +66,7 @@ def _read(service: Service, route: Route) -> Operation:
     hints = get_type_hints(route.handler, include_extras=True)
     names = _PARAMETER.findall(route.path)
     result = hints.pop("return")
+    makes = route.method == "POST" and ":" not in route.path
     assert hints.get("page", Slice) is Slice, route.path
     return Operation(
         service=service,
@@ -75,4 +78,14 @@ def _read(service: Service, route: Route) -> Operation:
         paged="page" in hints,
         takes=frozenset(inspect.signature(route.handler).parameters),
         result=result,
+        location=_location(service, result) if makes else "",
     )
+
+
+def _location(service: Service, made: Any) -> str:
+    """The route that reads one record of this type by its id alone."""
+    for route in service.routes:
+        shape, count = _PARAMETER.subn("{}", route.path)
+        if route.reads and count == 1 and get_type_hints(route.handler)["return"] is made:
+            return service.prefix + shape
+    return ""

@@ -26,7 +26,11 @@ class GuestStatus(StrEnum):
 
 
 class GuestList(Record):
-    """A guest list. `taken` are the seats of guests who are invited or in."""
+    """A guest list. `taken` are the seats of guests who are invited or in, `arrived` of those in.
+
+    `position` is where the change that is answered stands in the log; lists of guests take it as
+    `after`. Arrivals are counted by a consumer, so they follow a moment later.
+    """
 
     id: GuestListId
     name: str
@@ -36,6 +40,7 @@ class GuestList(Record):
     closed: bool
     ends_at: Moment
     version: int
+    position: str = ""
 
 
 class Guest(Record):
@@ -46,7 +51,7 @@ class Guest(Record):
     name: str
     seats: int
     status: GuestStatus
-    version: int
+    position: str = ""
 
 
 class NewGuestList(Input):
@@ -72,9 +77,10 @@ class NewGuest(Input):
 
 
 class GuestFilter(Input):
-    """Which guests to list."""
+    """Which guests to list. `after`: not before the change that answered with this position."""
 
     status: GuestStatus | None = None
+    after: Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.[0-9]+\.[0-9]+)?$", max_length=64)] = ""
 
 
 class GuestListCreated(Event):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services._events.event import Event
+from services._events.store import Aggregate
 from services._kit.errors import Conflict, Invalid, NotFound
 from services.entertainment.guest_list.api import (
     CapacityChanged,
@@ -123,16 +124,34 @@ def evolve(state: State, event: Event) -> State:
             return State(name=event.name, capacity=event.capacity, ends_at=event.ends_at)
         case CapacityChanged():
             return replace(state, capacity=event.capacity)
-        case GuestInvited():
-            return _with(state, event.guest, Place(event.seats, GuestStatus.INVITED))
-        case GuestAdmitted():
-            return _with(state, event.guest, Place(event.seats, GuestStatus.ADMITTED))
-        case GuestRemoved():
-            return _with(state, event.guest, Place(event.seats, GuestStatus.REMOVED))
+        case GuestInvited() | GuestAdmitted() | GuestRemoved():
+            place = Place(event.seats, _STATUS_AFTER[type(event)])
+            return replace(state, places={**state.places, event.guest: place})
         case GuestListClosed():
             return replace(state, closed=True)
-        case _:
-            return state
+    return state
+
+
+_STATUS_AFTER: Final[Mapping[type[Event], GuestStatus]] = {
+    GuestInvited: GuestStatus.INVITED,
+    GuestAdmitted: GuestStatus.ADMITTED,
+    GuestRemoved: GuestStatus.REMOVED,
+}
+
+
+GUEST_LIST: Final = Aggregate(
+    "guest_list",
+    events=(
+        GuestListCreated,
+        CapacityChanged,
+        GuestInvited,
+        GuestAdmitted,
+        GuestRemoved,
+        GuestListClosed,
+    ),
+    initial=INITIAL,
+    evolve=evolve,
+)
 
 
 def _change_capacity(state: State, command: ChangeCapacity) -> list[Event]:
@@ -163,9 +182,7 @@ def _admit(state: State, command: Admit) -> list[Event]:
     place = _place(state, command.guest)
     if place.status == GuestStatus.ADMITTED:
         raise Conflict("this guest is in already", code="guest.admitted")
-    return [
-        GuestAdmitted(guest_list=command.guest_list, guest=command.guest, seats=place.seats)
-    ]
+    return [GuestAdmitted(guest_list=command.guest_list, guest=command.guest, seats=place.seats)]
 
 
 def _remove(state: State, command: Remove) -> list[Event]:
@@ -180,7 +197,3 @@ def _place(state: State, guest: str) -> Place:
     if place is None or place.status == GuestStatus.REMOVED:
         raise NotFound("guest")
     return place
-
-
-def _with(state: State, guest: str, place: Place) -> State:
-    return replace(state, places={**state.places, guest: place})
