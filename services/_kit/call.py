@@ -268,6 +268,8 @@ class Runtime:
 
     async def _read(self, call: _Call) -> Any:
         service = call.operation.service
+        if "store" not in call.operation.takes:
+            return await self._handle(call, None)
         async with self._database.session(service.schema, call.actor.tenant) as session:
             return await self._handle(call, session)
 
@@ -291,12 +293,12 @@ class Runtime:
                 await self._audit(call, session, answer)
             return answer
 
-    async def _handle(self, call: _Call, session: Session) -> Any:
+    async def _handle(self, call: _Call, session: Session | None) -> Any:
         arguments = call.arguments
         takes = call.operation.takes
         if "actor" in takes:
             arguments["actor"] = call.actor
-        if "store" in takes:
+        if "store" in takes and session is not None:
             arguments["store"] = self.store(call.operation.service, session, call.actor)
         return await call.operation.route.handler(**arguments)
 

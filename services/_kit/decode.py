@@ -82,7 +82,7 @@ def _invalid(text: str, *, parameter: bool) -> Invalid:
         where += "/" + named[1]
         code = "unknown" if "unknown" in message else "missing"
     else:
-        code = "type" if message.startswith("Expected `") and "type" not in message else "value"
+        code = "type" if message.startswith("Expected `") and ", got" in message else "value"
     message = message.replace("Object ", "The object ", 1)
     if parameter:
         problem = Problem(parameter=where.removeprefix("/"), code=code, message=message)

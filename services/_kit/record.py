@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from ops.frozen import Frozen
+
 T = TypeVar("T")
 
 ENTITY: Final = "nexus_entity"
@@ -24,11 +26,11 @@ LIMIT_MAX: Final = 200
 LIMIT_DEFAULT: Final = 50
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(Frozen):
     """An answer, or part of one."""
 
 
-class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Input(Frozen, forbid_unknown_fields=True):
     """A body or a query: what it does not declare is refused."""
 
 
