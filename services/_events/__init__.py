@@ -1,5 +1,5 @@
-"""Events of business services: written with the change they tell of, carried to whoever consumes.
+"""Events of business services: written with the change they tell of, handled once by who consumes.
 
-`event.py` is what an event is, `store.py` event-sourced state, `outbox.py` and `relay.py` the way
-out, `bus.py` the port with its two back ends, `inbox.py` the way in, `projection.py` read models.
+`event.py` is what an event is, `store.py` event-sourced state, `outbox.py` the way out, `inbox.py`
+the way in, `projection.py` read models, `asyncapi.py` their document. `services/_bus` carries them.
 """

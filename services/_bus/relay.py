@@ -1,0 +1,144 @@
+"""Carries outboxes to the bus: one loop for all schemas of a process, in any number of processes.
+
+    woken ─▶ claim_outbox: lease the free partitions that have something, read below
+             pg_snapshot_xmin in (epoch, xid, seq) order ─▶ bus.send ─▶ settle_outbox: move the
+             cursors of leases still held, by their fence
+
+A transaction that commits late has an older xid than others that committed before it. So nothing is
+read that is not older than every transaction still running, in any database of the cluster. A relay
+that lost its lease may send again what its successor sends, in the same order: each event comes
+first after all earlier ones of its key, and the inbox drops what comes again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+import msgspec
+
+from ops.clock import SYSTEM, Clock
+from ops.db import Database, Row
+from ops.ids import secret_id
+from ops.metrics import counter, gauge
+from ops.tasks import within
+from ops.wake import Bell, Wakes
+from ops.watch import Watch
+from services._bus.port import Bus
+from services._events.event import Envelope, position
+from services._events.outbox import CHANNEL
+from services._events.settings import EventsSettings
+
+SCHEMAS_AT_ONCE: Final = 4
+TELL_SECONDS: Final = 1.0
+"""How often the lag of an outbox that cannot be read on is looked at."""
+_SETTLED: Final = ("partition", "fence", "epoch", "xid", "seq")
+
+_relayed = counter("nexus_events_relayed", "Events carried from an outbox to the bus.", ["schema"])
+_lag = gauge(
+    "nexus_events_outbox_lag_seconds",
+    "Age of the oldest event that waits in an outbox.",
+    ["schema"],
+    combine="max",
+)
+_lost = counter("nexus_events_relay_leases_lost", "Leases of outboxes lost before the end.")
+
+
+class Relay:
+    """One process's relay of these schemas."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        wakes: Wakes,
+        *,
+        schemas: Sequence[str],
+        region: str,
+        settings: EventsSettings,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._region = region
+        self._settings = settings
+        self._clock = clock
+        self._owner = secret_id()
+        self._told: dict[str, float] = {}
+        bell = Bell()
+        wakes.on(CHANNEL, bell.ring)
+        self._watch = Watch(
+            database,
+            bell,
+            schemas=schemas,
+            sequence="outbox_seq",
+            pause_seconds=settings.gather_ms / 1_000,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Relays for ever. Raises what stops it, in a group: to be kept by a supervised group."""
+        while True:
+            schemas = await self._watch.due()
+            for start in range(0, len(schemas), SCHEMAS_AT_ONCE):
+                async with asyncio.TaskGroup() as group:
+                    for schema in schemas[start : start + SCHEMAS_AT_ONCE]:
+                        group.create_task(self._look(schema))
+
+    async def relay(self, schema: str) -> int:
+        """One round of one schema; how many events were carried. Raises Unavailable."""
+        settings = self._settings
+        async with self._database.relay(schema) as session:
+            rows = await session.rows(
+                "SELECT * FROM claim_outbox($1, $2, $3)",
+                self._owner,
+                settings.lease_seconds,
+                settings.batch_events,
+            )
+        if not rows:
+            return 0
+        envelopes = [_envelope(row, self._region) for row in rows]
+        # Half the lease: who waits longer may have lost it.
+        await within(settings.lease_seconds / 2, self._bus.send(envelopes), "the bus")
+        last = [list(group)[-1] for _, group in groupby(rows, itemgetter(0))]
+        async with self._database.relay(schema) as session:
+            held = await session.value(
+                "SELECT settle_outbox($1, $2, $3, $4, $5)",
+                *([row[name] for row in last] for name in _SETTLED),
+            )
+        _lost.inc(len(last) - held)
+        _relayed.inc(len(rows), labels=(schema,))
+        return len(rows)
+
+    async def _look(self, schema: str) -> None:
+        if await self.relay(schema):
+            self._watch.found(schema)
+            return
+        now = self._clock.monotonic()
+        if now - self._told.get(schema, now - TELL_SECONDS) < TELL_SECONDS:
+            return
+        self._told[schema] = now
+        async with self._database.relay(schema) as session:
+            lag: float = await session.value("SELECT outbox_lag_seconds()")
+        _lag.set(lag, labels=(schema,))
+        if lag:
+            self._watch.keep(schema)
+
+
+def _envelope(row: Row, region: str) -> Envelope:
+    at: datetime = row["at"]
+    return Envelope(
+        id=row["id"],
+        type=row["type"],
+        source=row["source"],
+        subject=row["subject"],
+        time=at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        tenant=row["tenant"],
+        region=region,
+        partitionkey=row["subject"],
+        sequence=position(epoch=row["epoch"], xid=row["xid"], seq=row["seq"]),
+        traceparent=row["traceparent"],
+        data=msgspec.Raw(row["data"].encode()),
+    )
