@@ -1,0 +1,313 @@
+"""Two small services and the bus between them: `sender` moves things, `taker` writes down what it
+hears. Used in tests of events, in their process and in processes of their own that may be killed.
+"""
+
+import asyncio
+import os
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import asyncpg
+import msgspec
+
+from ops.db import Database, DatabaseSettings, Session
+from ops.migrate import Folder, Schema, migrate
+from ops.tasks import Restart, SupervisedGroup
+from ops.wake import Wakes
+from services._bus.inbox import Consumer, Reaction
+from services._bus.kafka import KafkaBus
+from services._bus.loops import Part, loops
+from services._bus.port import Bus
+from services._bus.postgres import BUS, PostgresBus
+from services._events.event import Envelope, Event, Origin, partition, position
+from services._events.outbox import publish
+from services._events.projection import Projection, Recorded
+from services._events.settings import EventsSettings
+from services._events.store import Aggregate, execute
+from tests.fakes.postgres import LOGIN, Postgres
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+TENANTS: Final = ("acme", "other")
+SETTINGS: Final = EventsSettings(
+    gather_ms=5,
+    lease_seconds=2.0,
+    poll_seconds=0.5,
+    retry_seconds_first=0.0,
+    kafka_partitions=3,
+)
+
+SENDER: Final = """
+CREATE TABLE thing (tenant text NOT NULL, id text PRIMARY KEY, moves integer NOT NULL);
+CREATE TABLE board (
+    tenant text NOT NULL, generation integer NOT NULL, thing text NOT NULL, moves integer NOT NULL,
+    path text NOT NULL, PRIMARY KEY (generation, thing)
+);
+"""
+TAKER: Final = """
+CREATE SEQUENCE effect_seq;
+CREATE TABLE effect (
+    seq bigint PRIMARY KEY DEFAULT nextval('effect_seq'),
+    tenant text NOT NULL, event text NOT NULL, thing text NOT NULL, number integer NOT NULL
+);
+"""
+
+
+class Moved(Event):
+    """A thing was moved once more."""
+
+    TYPE: ClassVar[str] = "nexus.test.thing.moved.v1"
+    KEY: ClassVar[str] = "thing"
+    thing: str
+    number: int
+
+
+class Painted(Event):
+    """A thing has another colour."""
+
+    TYPE: ClassVar[str] = "nexus.test.paint.painted.v1"
+    KEY: ClassVar[str] = "thing"
+    thing: str
+    colour: str
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """The state of a thing."""
+
+    moves: int = 0
+
+
+def evolve(state: Thing, event: Event) -> Thing:
+    assert isinstance(event, Moved)
+    assert event.number == state.moves + 1
+    return Thing(event.number)
+
+
+THING: Final = Aggregate(
+    "thing", events=(Moved,), initial=Thing(), evolve=evolve, snapshot_every=10
+)
+
+
+async def show(session: Session, generation: int, recorded: Recorded) -> None:
+    """The read model: how often each thing was moved, and the path of its numbers."""
+    event = recorded.event
+    assert isinstance(event, Moved)
+    await session.run(
+        "INSERT INTO board (tenant, generation, thing, moves, path) VALUES ($1, $2, $3, 1, $4)"
+        " ON CONFLICT (generation, thing) DO UPDATE SET moves = board.moves + 1,"
+        " path = board.path || ' ' || $4",
+        recorded.tenant,
+        generation,
+        event.thing,
+        str(event.number),
+    )
+
+
+BOARD: Final = Projection("board", version=1, events=(Moved,), apply=show, tables=("board",))
+
+
+async def write_down(session: Session, envelope: Envelope, event: Event) -> None:
+    """The taker's reaction."""
+    assert isinstance(event, Moved)
+    await session.run(
+        "INSERT INTO effect (tenant, event, thing, number) VALUES ($1, $2, $3, $4)",
+        envelope.tenant,
+        envelope.id,
+        event.thing,
+        event.number,
+    )
+
+
+def origin(tenant: str = "acme", region: str = "eu1") -> Origin:
+    return Origin("sender", region, tenant, "usr_1", "00-11-22-01")
+
+
+async def move(session: Session, thing: str, region: str = "eu1") -> int:
+    """One move, as one transaction: the thing's row, its event, the outbox. Its number."""
+    tenant = session.pin.tenant
+    async with session.transaction():
+        found = await execute(
+            session,
+            THING,
+            thing,
+            lambda state: [Moved(thing=thing, number=state.moves + 1)],
+            origin=origin(tenant, region),
+        )
+        await session.run(
+            "INSERT INTO thing (tenant, id, moves) VALUES ($1, $2, 1)"
+            " ON CONFLICT (id) DO UPDATE SET moves = thing.moves + 1",
+            tenant,
+            thing,
+        )
+    return found.version
+
+
+async def say(session: Session, *events: Event, region: str = "eu1") -> None:
+    """Publishes without a store, in a transaction of its own."""
+    async with session.transaction():
+        await publish(session, events, origin=origin(session.pin.tenant, region))
+
+
+def envelope(thing: str, number: int, region: str = "eu1", **changed: Any) -> Envelope:
+    """An event as a relay would send it."""
+    fields = {
+        "id": f"evt_{uuid.uuid4().hex}",
+        "type": Moved.TYPE,
+        "source": f"/v1/sender/{region}",
+        "subject": thing,
+        "time": "2026-11-23T12:00:00.000001Z",
+        "tenant": "acme",
+        "region": region,
+        "partitionkey": thing,
+        "sequence": position(epoch=1, xid=7, seq=number),
+        "data": msgspec.Raw(msgspec.json.encode(Moved(thing=thing, number=number))),
+        "traceparent": "00-11-22-01",
+    }
+    return Envelope(**(fields | changed))
+
+
+def same_partition(count: int) -> list[str]:
+    """Keys that share one virtual partition."""
+    keys = (f"thg_{number}" for number in range(100_000))
+    wanted = partition("thg_0")
+    return [key for key in keys if partition(key) == wanted][:count]
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """Where the two services live: handed to other processes as it is."""
+
+    url: str
+    folder: str
+    """With the migrations of the two."""
+    region: str = "eu1"
+    kafka: str = ""
+    """Its address, when that is the bus."""
+    settings: EventsSettings = SETTINGS
+
+    @property
+    def schemas(self) -> list[Schema]:
+        kernel = Folder("events", ROOT / "services/_events/migrations")
+        own = Path(self.folder)
+        made = [BUS]
+        for name, sql in (("sender", SENDER), ("taker", TAKER)):
+            (own / name).mkdir(exist_ok=True)
+            (own / name / "0001_create_tables.sql").write_text(sql)
+            made.append(Schema(name, (kernel, Folder(name, own / name))))
+        return made
+
+    @asynccontextmanager
+    async def life(self, connections_max: int = 12) -> AsyncIterator["Life"]:
+        """Database, bus and wake-ups of one process."""
+        async with (
+            Database(self.url, DatabaseSettings(connections_max=connections_max)) as database,
+            SupervisedGroup("courier") as group,
+        ):
+            wakes = Wakes(self.url)
+            if not self.kafka:
+                bus = PostgresBus(database, wakes, self.settings, region=self.region)
+                yield Life(self, database, bus, wakes, group)
+                return
+            async with KafkaBus(self.kafka, self.settings, region=self.region) as kafka_bus:
+                yield Life(self, database, kafka_bus, wakes, group)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One process's connections."""
+
+    town: Town
+    database: Database
+    bus: Bus
+    wakes: Wakes
+    group: SupervisedGroup
+
+    def run(
+        self,
+        reaction: Reaction = write_down,
+        *,
+        hold: bool = False,
+        only: Sequence[str] = (),
+        settings: EventsSettings | None = None,
+    ) -> None:
+        """Starts the loops a worker has, all or only those of these names."""
+        taker = Consumer("taker", "taker", {Moved: reaction}, hold=hold)
+        parts = [Part("sender", projections=(BOARD,)), Part("taker", consumer=taker)]
+        for name, make in loops(
+            parts,
+            database=self.database,
+            bus=self.bus,
+            wakes=self.wakes,
+            region=self.town.region,
+            settings=settings or self.town.settings,
+        ):
+            if not only or name in only:
+                self.keep(name, make)
+        self.keep("wakes", self.wakes.run)
+
+    def keep(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.group.keep(name, make, Restart(pause_seconds_max=0.2))
+
+    async def effects(self) -> list[tuple[str, int]]:
+        """What the taker has written down, in its order, of all tenants."""
+        found = []
+        for tenant in TENANTS:
+            async with self.database.session("taker", tenant) as session:
+                found += await session.rows("SELECT seq, thing, number FROM effect")
+        return [(row["thing"], row["number"]) for row in sorted(found, key=lambda row: row["seq"])]
+
+
+async def settle(town: Town, postgres: Postgres) -> Town:
+    """Migrates its database."""
+    await migrate(postgres.admin_url, town.schemas, logins=(LOGIN,))
+    return town
+
+
+async def until(condition: Callable[[], Coroutine[Any, Any, Any]], seconds: float = 20.0) -> None:
+    """Waits for something that is asked for again and again."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - other processes make it true
+            await asyncio.sleep(0.01)
+
+
+def write_for_ever(town: Town, acknowledged: str, seed: int) -> None:
+    """A process: moves things, and notes each move in a file once it was acknowledged."""
+    asyncio.run(_write(town, acknowledged, seed))
+
+
+def work_for_ever(town: Town, only: Sequence[str]) -> None:
+    """A process: relays, consumes or projects."""
+    asyncio.run(_work(town, only))
+
+
+async def _write(town: Town, acknowledged: str, seed: int) -> None:
+    chance = random.Random(seed)
+    file = os.open(acknowledged, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    async def one(tenant: str) -> None:
+        # Two at a time, so that commits overtake each other.
+        while True:
+            thing = f"thg_{tenant}_{chance.randrange(4)}"
+            try:
+                async with database.session("sender", tenant) as session:
+                    number = await move(session, thing, town.region)
+            except asyncpg.PostgresError:
+                continue
+            os.write(file, f"{thing} {number}\n".encode())
+
+    async with (
+        Database(town.url, DatabaseSettings(connections_max=4)) as database,
+        asyncio.TaskGroup() as group,
+    ):
+        for tenant in TENANTS:
+            group.create_task(one(tenant))
+
+
+async def _work(town: Town, only: Sequence[str]) -> None:
+    async with town.life() as life:
+        life.run(only=only)
+        await life.group.join()

@@ -1,0 +1,123 @@
+"""A real Kafka broker: one KRaft node a test run, started when first asked for.
+
+Its jars come from scripts/kafka. Tests keep out of each other's way by regions: those are part of
+every topic's and group's name.
+"""
+
+import hashlib
+import itertools
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60.0
+JAVA = ("java", "-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+CLUSTER = "bmV4dXMtY29zLXRlc3RzLQ"
+
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={folder}/log
+offsets.topic.num.partitions=3
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=200
+auto.create.topics.enable=false
+log.cleaner.enable=false
+num.network.threads=2
+num.io.threads=2
+"""
+
+
+class Kafka:
+    """The broker. Enter to start it, leave to end it and remove its data."""
+
+    def __init__(self) -> None:
+        pom = (ROOT / "tests/fakes/kafka.pom.xml").read_bytes()
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nexus-cos"
+        cache = Path(os.environ.get("NEXUS_BUILD_CACHE", home))
+        self._jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+        assert (self._jars / ".complete").exists(), "no broker here: run scripts/test-packages"
+        self._folder = tempfile.TemporaryDirectory(prefix="nexus-tests-kafka-")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._regions = itertools.count(1)
+        self.port, self._controller = _free_ports(2)
+        self.servers = f"127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        folder = Path(self._folder.name)
+        properties = folder / "server.properties"
+        properties.write_text(
+            PROPERTIES.format(port=self.port, controller=self._controller, folder=folder)
+        )
+        java = (*JAVA, QUIET, "-cp", f"{self._jars}/*")
+        subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties],
+            check=True,
+            capture_output=True,
+        )
+        with (folder / "output").open("wb") as output:
+            self._process = subprocess.Popen(
+                [*java, "kafka.Kafka", properties],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, (folder / "output").read_text()
+            assert time.monotonic() < deadline, "Kafka does not answer"
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def region(self) -> str:
+        """A region that no other test has."""
+        return f"tt{next(self._regions)}"
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """The broker of the whole run."""
+    with Kafka() as broker:
+        yield broker
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    ports: list[int] = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
