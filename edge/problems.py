@@ -53,6 +53,9 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "link.disabled": 409,
     "db.duplicate": 409,
     "db.violation": 422,
+    "version.conflict": 409,
+    "projection.behind": 425,
+    "event.too_large": 413,
 }
 """Statuses of codes that are raised elsewhere; other Rejected are 400, other Unavailable 503."""
 

@@ -15,6 +15,7 @@ from media.webrtc_settings import WebrtcSettings
 from ops.log import LogSettings
 from ops.node import NodeSettings
 from ops.tracing import TracingSettings
+from services._events.settings import EventsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
     hls: HlsSettings = field(default_factory=HlsSettings)
+    events: EventsSettings = field(default_factory=EventsSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

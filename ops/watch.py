@@ -8,16 +8,46 @@ a moment, one whose sequence moved once a second for as long as a transaction ma
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
-from ops.wake import EVERYTHING, Bell
 
 CHECK_SECONDS: Final = 1.0
 HOT_SECONDS: Final = 0.6
 """Longer than writers keep silent after a NOTIFY: who did not notify is found by who is awake."""
 WATCH_SECONDS: Final = 30.0
+EVERYTHING: Final = ""
+"""The name that stands for all names."""
+NAMES_MAX: Final = 1_000
+"""Names that a bell remembers; more are taken for all names."""
+
+
+class Bell:
+    """Names that were called out, kept until their one listener comes to look."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._event = asyncio.Event()
+
+    def ring(self, name: str = EVERYTHING) -> None:
+        """Calls out a name; wakes the listener."""
+        if len(self._names) < NAMES_MAX:
+            self._names.add(name)
+        else:
+            self._names = {EVERYTHING}
+        self._event.set()
+
+    async def wait(self, seconds: float) -> frozenset[str]:
+        """The names since the last look; waits that long for one, none: nobody rang."""
+        if not self._event.is_set() and seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._event.wait()
+        self._event.clear()
+        names, self._names = frozenset(self._names), set()
+        return names
 
 
 class Watch:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
-from ops.wake import Wakes
+from ops.notices import Notices
 from services._bus.inbox import Consumer, Inbox
 from services._bus.port import Batch, Bus
 from services._bus.relay import Relay
@@ -39,13 +39,13 @@ def loops(
     *,
     database: Database,
     bus: Bus,
-    wakes: Wakes,
+    notices: Notices,
     region: str,
     settings: EventsSettings,
 ) -> list[Loop]:
-    """All loops of these services. `wakes.run` is the caller's, after this: others listen too."""
+    """All loops of these services. `notices.run` is the caller's, after this: others listen too."""
     schemas = [part.schema for part in parts]
-    relay = Relay(database, bus, wakes, schemas=schemas, region=region, settings=settings)
+    relay = Relay(database, bus, notices, schemas=schemas, region=region, settings=settings)
     made: list[Loop] = [("relay", relay.run)]
     for part in parts:
         if part.consumer is not None:
@@ -53,7 +53,7 @@ def loops(
             made.append((f"consume {part.consumer.name}", Consuming(bus, inbox, settings).run))
     projected = {part.schema: part.projections for part in parts if part.projections}
     if projected:
-        made.append(("project", Projector(database, wakes, projected, settings).run))
+        made.append(("project", Projector(database, notices, projected, settings).run))
 
     async def sweep_for_ever() -> None:
         while True:

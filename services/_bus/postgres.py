@@ -21,7 +21,8 @@ from ops.ids import secret_id
 from ops.log import get_logger
 from ops.metrics import counter
 from ops.migrate import Folder, Schema
-from ops.wake import EVERYTHING, Bell, Wakes
+from ops.notices import Notices
+from ops.watch import EVERYTHING, Bell
 from services._bus.port import Batch
 from services._events.event import Envelope, partition, topic
 from services._events.settings import EventsSettings
@@ -44,17 +45,17 @@ class _Token(NamedTuple):
 
 
 class PostgresBus:
-    """See `services/_bus/port.py`. Its wake-ups come while `wakes.run` runs."""
+    """See `services/_bus/port.py`. Its wake-ups come while `notices.run` runs."""
 
     def __init__(
-        self, database: Database, wakes: Wakes, settings: EventsSettings, *, region: str
+        self, database: Database, notices: Notices, settings: EventsSettings, *, region: str
     ) -> None:
         self._database = database
         self._settings = settings
         self._region = region
         self._owner = secret_id()
         self._bells: dict[str, set[Bell]] = {}
-        wakes.on(CHANNEL, self._called)
+        notices.subscribe(CHANNEL, self._called)
 
     async def send(self, events: Sequence[Envelope]) -> None:
         topics = [topic(event.type, region=self._region) for event in events]

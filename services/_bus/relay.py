@@ -23,9 +23,9 @@ from ops.clock import SYSTEM, Clock
 from ops.db import Database, Row
 from ops.ids import secret_id
 from ops.metrics import counter, gauge
+from ops.notices import Notices
 from ops.tasks import within
-from ops.wake import Bell, Wakes
-from ops.watch import Watch
+from ops.watch import Bell, Watch
 from services._bus.port import Bus
 from services._events.event import Envelope, position
 from services._events.outbox import CHANNEL
@@ -53,7 +53,7 @@ class Relay:
         self,
         database: Database,
         bus: Bus,
-        wakes: Wakes,
+        notices: Notices,
         *,
         schemas: Sequence[str],
         region: str,
@@ -68,7 +68,7 @@ class Relay:
         self._owner = secret_id()
         self._told: dict[str, float] = {}
         bell = Bell()
-        wakes.on(CHANNEL, bell.ring)
+        notices.subscribe(CHANNEL, bell.ring)
         self._watch = Watch(
             database,
             bell,

@@ -24,8 +24,8 @@ from ops.clock import SYSTEM, Clock
 from ops.db import Database, Row, Session
 from ops.errors import Unavailable
 from ops.metrics import counter, gauge
-from ops.wake import Bell, Wakes
-from ops.watch import Watch
+from ops.notices import Notices
+from ops.watch import Bell, Watch
 from services._events.event import Codec, Event, parse_position
 from services._events.outbox import CHANNEL
 from services._events.settings import EventsSettings
@@ -135,7 +135,7 @@ class Projector:
     def __init__(
         self,
         database: Database,
-        wakes: Wakes,
+        notices: Notices,
         projections: Mapping[str, Sequence[Projection]],
         settings: EventsSettings,
         clock: Clock = SYSTEM,
@@ -145,7 +145,7 @@ class Projector:
         self._settings = settings
         self._clock = clock
         bell = Bell()
-        wakes.on(CHANNEL, bell.ring)
+        notices.subscribe(CHANNEL, bell.ring)
         self._watch = Watch(
             database,
             bell,

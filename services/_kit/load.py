@@ -39,13 +39,15 @@ def load_all(only: Iterable[str] = ()) -> tuple[Service, ...]:
 
 
 def schemas(of: Iterable[Service]) -> tuple[Schema, ...]:
-    """What `ops/migrate.py` makes of them: the kernels' tables and each service's own."""
+    """What `ops/migrate.py` makes of them: the bus, and each service's tables and the kernels'."""
     (home,) = (Path(root) for root in services.__path__)
+    bus = Schema("bus", (Folder("bus", home / "_bus/migrations"),))
     kernels = tuple(Folder(name.removeprefix("_"), home / name / "migrations") for name in _KERNELS)
-    return tuple(
+    made = (
         Schema(service.schema, (*kernels, Folder(service.schema, service.folder / "migrations")))
         for service in of
     )
+    return (bus, *made)
 
 
 def by_name(of: Iterable[Service]) -> Mapping[str, Service]:

@@ -17,8 +17,8 @@ import msgspec
 
 from ops.db import Database, DatabaseSettings, Session
 from ops.migrate import Folder, Schema, migrate
+from ops.notices import Notices
 from ops.tasks import Restart, SupervisedGroup
-from ops.wake import Wakes
 from services._bus.inbox import Consumer, Reaction
 from services._bus.kafka import KafkaBus
 from services._bus.loops import Part, loops
@@ -207,13 +207,13 @@ class Town:
             Database(self.url, DatabaseSettings(connections_max=connections_max)) as database,
             SupervisedGroup("courier") as group,
         ):
-            wakes = Wakes(self.url)
+            notices = Notices(self.url, DatabaseSettings())
             if not self.kafka:
-                bus = PostgresBus(database, wakes, self.settings, region=self.region)
-                yield Life(self, database, bus, wakes, group)
+                bus = PostgresBus(database, notices, self.settings, region=self.region)
+                yield Life(self, database, bus, notices, group)
                 return
             async with KafkaBus(self.kafka, self.settings, region=self.region) as kafka_bus:
-                yield Life(self, database, kafka_bus, wakes, group)
+                yield Life(self, database, kafka_bus, notices, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Life:
     town: Town
     database: Database
     bus: Bus
-    wakes: Wakes
+    notices: Notices
     group: SupervisedGroup
 
     def run(
@@ -241,13 +241,13 @@ class Life:
             parts,
             database=self.database,
             bus=self.bus,
-            wakes=self.wakes,
+            notices=self.notices,
             region=self.town.region,
             settings=settings or self.town.settings,
         ):
             if not only or name in only:
                 self.keep(name, make)
-        self.keep("wakes", self.wakes.run)
+        self.keep("notices", self.notices.run)
 
     def keep(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.group.keep(name, make, Restart(pause_seconds_max=0.2))

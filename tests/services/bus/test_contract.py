@@ -124,7 +124,7 @@ async def test_other_topics_do_not_come(life: Life) -> None:
 
 
 async def test_a_waiting_receiver_is_woken(life: Life) -> None:
-    life.keep("wakes", life.wakes.run)
+    life.keep("notices", life.notices.run)
     async with life.bus.receiver("taker", (Moved.TYPE,)) as receiver, asyncio.TaskGroup() as group:
         assert await receiver.fetch(0.1) == []
         waiting = group.create_task(drain(receiver, 1))

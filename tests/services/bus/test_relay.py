@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from ops.db import Database, DatabaseSettings
-from ops.wake import Wakes
+from ops.notices import Notices
 from services._bus.port import BusFault
 from services._bus.relay import Relay
 from services._events.event import Envelope
@@ -64,7 +64,7 @@ def relay_of(life: Life, bus: Listener, **changed: Any) -> Relay:
     return Relay(
         life.database,
         bus,
-        life.wakes,
+        life.notices,
         schemas=["sender"],
         region="eu1",
         settings=changed.get("settings", SETTINGS),
@@ -243,7 +243,12 @@ async def test_a_quiet_relay_finds_what_nobody_called_out(life: Life) -> None:
     bus = Listener()
     async with Database(life.town.url, DatabaseSettings()) as database:
         relay = Relay(
-            database, bus, Wakes(life.town.url), schemas=["sender"], region="eu1", settings=SETTINGS
+            database,
+            bus,
+            Notices(life.town.url, DatabaseSettings()),
+            schemas=["sender"],
+            region="eu1",
+            settings=SETTINGS,
         )
         life.keep("relay", relay.run)
 

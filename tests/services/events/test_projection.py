@@ -39,7 +39,7 @@ FROM sender.board WHERE generation = (
 
 def projector(life: Life, *projections: Projection) -> Projector:
     small = replace(SETTINGS, batch_events=7)
-    return Projector(life.database, life.wakes, {"sender": projections or (BOARD,)}, small)
+    return Projector(life.database, life.notices, {"sender": projections or (BOARD,)}, small)
 
 
 async def drain(made: Projector, projection: Projection = BOARD) -> int:
