@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -30,6 +30,7 @@ from services._events.event import Envelope, topic
 from services._events.settings import EventsSettings
 
 REQUEST_MS: Final = 5_000
+COPIES: Final = 3
 BATCH_BYTES_MAX: Final = 900_000
 """Of one batch to one partition; brokers take 1 MiB."""
 
@@ -48,17 +49,15 @@ def to_record(event: Envelope) -> Record:
         value: str = getattr(event, name)
         if value:
             headers.append((f"ce_{name}", value.encode()))
-    return event.subject.encode(), bytes(event.data), headers
+    return event.partitionkey.encode(), bytes(event.data), headers
 
 
 def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Envelope | None:
     """The event; None: the record is not one of ours."""
-    found: dict[str, Any] = {
-        name[3:]: text.decode() for name, text in headers if name.startswith("ce_")
-    }
     try:
+        found = {name[3:]: text.decode() for name, text in headers if name.startswith("ce_")}
         plain = msgspec.convert(found | {"data": None}, _Attributes)
-    except msgspec.ValidationError:
+    except (UnicodeDecodeError, msgspec.ValidationError):
         return None
     attributes = {name: getattr(plain, name) for name in _ATTRIBUTES}
     return Envelope(**attributes, data=msgspec.Raw(value or b"null"))
@@ -187,13 +186,10 @@ class KafkaBus:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=REQUEST_MS)
         await admin.start()
         try:
-            settings = self._settings
-            answer = await admin.create_topics(
-                [
-                    NewTopic(name, settings.kafka_partitions, settings.kafka_copies)
-                    for name in missing
-                ]
-            )
+            count = self._settings.kafka_partitions
+            copies = self._settings.kafka_copies
+            copies = copies or min(len((await admin.describe_cluster())["brokers"]), COPIES)
+            answer = await admin.create_topics([NewTopic(name, count, copies) for name in missing])
         finally:
             await admin.close()
         for name, code, *_ in answer.topic_errors:

@@ -39,7 +39,10 @@ class EventsSettings:
         12, "Partitions of each topic that is made on Kafka.", min=1, max=1_000
     )
     kafka_copies: int = setting(
-        -1, "Brokers that keep each topic made on Kafka; -1: as the broker says.", min=-1, max=9
+        0,
+        "Brokers that keep each topic made on Kafka; 0: three, or as many as there are.",
+        min=0,
+        max=9,
     )
 
     def retry_seconds(self, tries: int) -> float:

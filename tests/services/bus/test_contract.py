@@ -156,7 +156,8 @@ async def test_a_bus_that_is_away_is_unavailable(town: Town) -> None:
 
 async def test_what_is_large_goes_through(life: Life) -> None:
     names = ["x" * 200_000 + str(number) for number in range(10)]
-    await life.bus.send([envelope(name, 1, life.town.region, subject="thg_1") for name in names])
+    one = {"subject": "thg_1", "partitionkey": "thg_1"}
+    await life.bus.send([envelope(name, 1, life.town.region, **one) for name in names])
     async with life.bus.receiver("taker", (Moved.TYPE,)) as receiver:
         found = await drain(receiver, len(names))
     assert [msgspec.json.decode(event.data, type=Moved).thing for event in found] == names
