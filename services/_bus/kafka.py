@@ -75,8 +75,9 @@ class KafkaBus:
     Owns: the producer's connections.
     """
 
-    def __init__(self, servers: str, settings: EventsSettings, *, region: str) -> None:
-        self._servers = servers
+    def __init__(self, servers: Sequence[str], settings: EventsSettings, *, region: str) -> None:
+        """`servers`: `host:port` of some brokers."""
+        self._servers = list(servers)
         self._settings = settings
         self._region = region
         self._producer: AIOKafkaProducer | None = None

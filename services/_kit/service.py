@@ -102,6 +102,8 @@ class Service:
     publishes: tuple[type[Event], ...] = ()
     consumes: Mapping[type[Event], Handler] = field(default_factory=dict)
     """Event to `async def react(store: Store, event: E) -> None`, run once for each event."""
+    holds_keys: bool = False
+    """Whether an event that failed for good holds the later ones of its key, until replayed."""
     jobs: tuple[Job, ...] = ()
     entities: tuple[Entity, ...] = ()
     projections: tuple[Any, ...] = ()

@@ -212,7 +212,7 @@ class Town:
                 bus = PostgresBus(database, notices, self.settings, region=self.region)
                 yield Life(self, database, bus, notices, group)
                 return
-            async with KafkaBus(self.kafka, self.settings, region=self.region) as kafka_bus:
+            async with KafkaBus([self.kafka], self.settings, region=self.region) as kafka_bus:
                 yield Life(self, database, kafka_bus, notices, group)
 
 
