@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -31,7 +31,7 @@ from ops.errors import Rejected, Unavailable
 from ops.metrics import counter, gauge
 from ops.settings import setting
 
-Row = asyncpg.Record
+Row: TypeAlias = asyncpg.Record
 
 RELAY_ROLE: Final = "nexus_relay"
 """Reads and settles outboxes and jobs of every tenant, and nothing else."""

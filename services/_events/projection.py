@@ -211,7 +211,7 @@ class Projector:
                 for row in group:
                     event = projection.codec.decode(row["type"], data=row["data"])
                     if event is not None:
-                        recorded = Recorded(event, *row[0:3], row["at"])
+                        recorded = Recorded(event, row["stream"], row["version"], tenant, row["at"])
                         await projection.apply(session, generation, recorded)
         return True
 
