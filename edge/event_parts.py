@@ -1,4 +1,4 @@
-"""What a worker carries of services' events: declarations made into parts of `services/_bus/loops.py`.
+"""What a worker carries of services' events: their declarations, made into parts of its loops.
 
 A reaction gets the hands that the kit makes, as the service itself, in the event's tenant.
 """

@@ -69,7 +69,7 @@ class Watch:
         self._pause_seconds = pause_seconds
         self._clock = clock
         self._sql = " UNION ALL ".join(
-            f"SELECT '{name}' AS schema, last_value FROM \"{name}\".{sequence}"  # noqa: S608 - names of services
+            f"SELECT '{name}' AS schema, last_value FROM \"{name}\".{sequence}"  # noqa: S608
             for name in sorted(schemas)
         )
         self._seen: dict[str, int] = {}

@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv/bin"
 CARGO = ("scripts/with-rust-cache", "cargo")
 MANIFEST = "--manifest-path=media/native/Cargo.toml"
-SLOW_TESTS = ("end_to_end", "hostile", "operations", "soak", "web", "image", "prove")
+SLOW_TESTS = (
+    "end_to_end",
+    "hostile",
+    "operations",
+    "services/bus",
+    "soak",
+    "web",
+    "image",
+    "prove",
+)
 """Folders that `make test` runs and `make check` does not."""
 REAL_TIME_TESTS = (
     "media/hls/test_conformance.py",

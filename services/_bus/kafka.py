@@ -106,6 +106,7 @@ class KafkaBus:
 
     @asynccontextmanager
     async def receiver(self, consumer: str, types: Sequence[str]) -> "AsyncIterator[KafkaReceiver]":
+        """A member of the consumer's group. Raises BusFault."""
         topics = sorted({topic(kind, region=self._region) for kind in types})
         client = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
@@ -206,6 +207,7 @@ class KafkaReceiver:
         self._client = client
 
     async def fetch(self, seconds: float) -> Sequence[Batch]:
+        """Records of ours; offsets of others are settled with what stands before them."""
         found = await self._client.getmany(timeout_ms=int(seconds * 1_000))
         batches = []
         for place, records in found.items():

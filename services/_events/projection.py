@@ -3,9 +3,9 @@
     Projection("board", version=1, events=(GuestInvited,), apply=apply, tables=("board",))
 
 Each of its tables has a column `generation`; `apply(session, generation, recorded)` writes rows of
-that generation alone. A higher `version`, or `rebuild`, begins a new generation from the first event
-on, beside the one that is read; once it has come as far, it is made the active one and the old
-rows go. Readers name the generation in the statement itself: `WHERE generation = {board.active}`.
+that generation alone. A higher `version`, or `rebuild`, begins a new generation from the first
+event on, beside the one that is read; once it has come as far, it is made the active one and the
+old rows go. Readers name the generation in the statement itself: `WHERE generation = {board.active}`.
 
 The place in the log moves in the transaction of the writes, from the place they started at: of two
 processes that apply the same events one finds that the place is not there any more. Events of many
@@ -94,7 +94,8 @@ class Projection:
     @property
     def active(self) -> str:
         """SQL for the generation that is to be read."""
-        return f"(SELECT generation FROM projection WHERE name = '{self.name}' AND active)"  # noqa: S608 - a declared name
+        name = self.name
+        return f"(SELECT generation FROM projection WHERE name = '{name}' AND active)"  # noqa: S608
 
 
 class Behind(Unavailable):
@@ -122,7 +123,7 @@ async def wait_for(
 
 
 async def rebuild(session: Session, projection: Projection) -> int:
-    """Begins a new generation of it; its number. The active one is read until it has come as far."""
+    """Begins a new generation; its number. The active one is read until it has come as far."""
     places = await session.rows(_PLACES, projection.name)
     generation = max((row["generation"] for row in places), default=0) + 1
     await session.run(_BEGIN, projection.name, generation, projection.version)
@@ -234,6 +235,6 @@ class Projector:
                 await session.run("SELECT set_config('nexus.tenant', $1, true)", row["tenant"])
                 for table in projection.tables:
                     await session.run(
-                        f'DELETE FROM "{table}" WHERE generation < $1',  # noqa: S608 - a declared name
+                        f'DELETE FROM "{table}" WHERE generation < $1',  # noqa: S608
                         generation,
                     )

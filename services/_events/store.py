@@ -3,7 +3,7 @@
     GUEST_LIST = Aggregate(
         "guest_list", events=(GuestInvited, GuestRemoved), initial=GuestList(), evolve=evolve
     )
-    state, version = await execute(session, GUEST_LIST, id, lambda s: invite(s, command), …)
+    found = await execute(session, GUEST_LIST, id, lambda state: invite(state, command), …)
 
 `decide(state) -> events` says what a command does, or raises; `evolve(state, event) -> state` what an
 event means. Both are pure. The first event makes the stream, at version 1. Events are appended if

@@ -1,4 +1,4 @@
-"""Forgets what is over: relayed days of outboxes, events handled long ago. The log itself is kept."""
+"""Forgets what is over: relayed days of outboxes, events handled long ago. The log is kept."""
 
 from collections.abc import Sequence
 from typing import Final

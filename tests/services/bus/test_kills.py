@@ -1,4 +1,4 @@
-"""Whatever is killed and when: what was acknowledged is there, told once, in order, on both buses."""
+"""Whatever is killed and when: what was acknowledged is there, told once and in order."""
 
 import multiprocessing
 import random

@@ -1,4 +1,4 @@
-"""The AsyncAPI document says who sends and receives what, and every reference in it leads somewhere."""
+"""The AsyncAPI document says who sends and receives what, and its references lead somewhere."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
