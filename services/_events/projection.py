@@ -5,7 +5,7 @@
 Each of its tables has a column `generation`; `apply(session, generation, recorded)` writes rows of
 that generation alone. A higher `version`, or `rebuild`, begins a new generation from the first
 event on, beside the one that is read; once it has come as far, it is made the active one and the
-old rows go. Readers name the generation in the statement itself: `WHERE generation = {board.active}`.
+old rows go. Readers name the generation in the statement itself: `generation = {board.active}`.
 
 The place in the log moves in the transaction of the writes, from the place they started at: of two
 processes that apply the same events one finds that the place is not there any more. Events of many
