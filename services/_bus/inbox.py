@@ -197,7 +197,7 @@ class Inbox:
         if fault is None:
             return False
         name = self.consumer.name
-        dead = tries >= self._settings.tries
+        dead = tries >= self._settings.tries_max
         _failed.inc(labels=(name,))
         _dead.inc(float(dead), labels=(name,))
         _log.warning(

@@ -116,7 +116,7 @@ class KafkaBus:
             request_timeout_ms=REQUEST_MS,
             session_timeout_ms=int(self._settings.lease_seconds * 1_000),
             heartbeat_interval_ms=int(self._settings.lease_seconds * 300),
-            max_poll_records=self._settings.batch_events * 8,
+            max_poll_records=self._settings.batch_max * 8,
         )
         client.subscribe(topics)
         try:

@@ -75,7 +75,7 @@ class Consuming:
         self._inbox = inbox
         self._settings = settings
         self._clock = clock
-        self._turns = asyncio.Semaphore(settings.handlers)
+        self._turns = asyncio.Semaphore(settings.handlers_max)
 
     async def run(self) -> None:
         """Consumes for ever. Raises what stops it: what was not settled comes again."""

@@ -147,7 +147,7 @@ class PostgresReceiver:
 
     async def _claim(self) -> list[Batch]:
         """Batches of the partitions leased now; those with nothing of interest are settled."""
-        settings, most = self._settings, self._settings.batch_events
+        settings, most = self._settings, self._settings.batch_max
         async with self._database.relay(SCHEMA) as session:
             found = await session.rows(
                 "SELECT * FROM claim_messages($1, $2, $3, $4, $5)",

@@ -95,7 +95,7 @@ class Relay:
                 "SELECT * FROM claim_outbox($1, $2, $3)",
                 self._owner,
                 settings.lease_seconds,
-                settings.batch_events,
+                settings.batch_max,
             )
         if not rows:
             return 0

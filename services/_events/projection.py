@@ -180,7 +180,7 @@ class Projector:
         return count
 
     async def _apply(self, schema: str, projection: Projection, place: Row) -> int:
-        most = self._settings.batch_events
+        most = self._settings.batch_max
         async with self._database.relay(schema) as session:
             found = await session.rows(_READ, *itemgetter(*_CURSOR)(place), most)
         rows = list(takewhile(itemgetter("safe"), found))

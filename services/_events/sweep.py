@@ -26,7 +26,7 @@ async def sweep(database: Database, schemas: Sequence[str], settings: EventsSett
     """Once through these schemas. A table that is locked just now is left for the next time."""
     for schema in schemas:
         async with database.relay(schema) as session:
-            while count := await session.run(_FORGET, settings.inbox_days * 86_400, ROWS_MAX):
+            while count := await session.run(_FORGET, settings.remember_seconds, ROWS_MAX):
                 _forgotten.inc(count)
             try:
                 slot = await session.value("SELECT empty_outbox_slot()")

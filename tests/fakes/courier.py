@@ -37,7 +37,7 @@ SETTINGS: Final = EventsSettings(
     gather_ms=5,
     lease_seconds=2.0,
     poll_seconds=0.5,
-    retry_seconds_first=0.0,
+    retry_first_seconds=0.0,
     kafka_partitions=3,
 )
 

@@ -38,7 +38,7 @@ FROM sender.board WHERE generation = (
 
 
 def projector(life: Life, *projections: Projection) -> Projector:
-    small = replace(SETTINGS, batch_events=7)
+    small = replace(SETTINGS, batch_max=7)
     return Projector(life.database, life.notices, {"sender": projections or (BOARD,)}, small)
 
 
