@@ -19,7 +19,7 @@ are in each service's `store.py`.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
@@ -187,10 +187,24 @@ class Session:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Session"]:
-        """Everything inside happens, or nothing. Inside another one: a savepoint."""
+        """Everything inside happens, or nothing. Inside another one: a savepoint.
+
+        What the body raises stays what it is: an OSError there need not be the database's.
+        """
+        transaction = self._connection.transaction()
         try:
-            async with self._connection.transaction():
-                yield self
+            await transaction.start()
+        except _FAULTS as fault:
+            raise translated(fault) from fault
+        try:
+            yield self
+        except BaseException:
+            # A connection that cannot even roll back is closed when it is given back.
+            with suppress(*_FAULTS):
+                await transaction.rollback()
+            raise
+        try:
+            await transaction.commit()
         except _FAULTS as fault:
             raise translated(fault) from fault
 

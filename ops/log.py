@@ -167,17 +167,18 @@ def _redacted(name: str, value: object) -> object:
     if (lower in _SECRET_FIELDS or lower.endswith(_SECRET_ENDINGS)) and value:
         return _MASK
     if isinstance(value, str):
-        return _masked(value)
+        return masked(value)
     if isinstance(value, Mapping):
         return {str(key): _redacted(str(key), item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted("", item) for item in value]
     if isinstance(value, bool | int | float) or value is None:
         return value
-    return _masked(str(value))
+    return masked(str(value))
 
 
-def _masked(text: str) -> str:
+def masked(text: str) -> str:
+    """The text without known secrets and credentials, as a log line would show it."""
     for secret in _hidden:
         if secret in text:
             text = text.replace(secret, _MASK)
