@@ -12,6 +12,8 @@ every row). The answer to setting them is compared with what was asked, and so i
 connection has when it is checked out. Nobody else may change them: a session that ends inside a
 transaction, or whose connection broke, is not used again.
 
+Single rows are read past the pool where that is possible: see `ops/db_pipeline.py`.
+
 What the database refuses is told apart in `DatabaseFault`'s docstring. It knows no table; queries
 are in each service's `store.py`.
 """
@@ -27,6 +29,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 import asyncpg
 from asyncpg import exceptions as pg
 
+from ops.db_pipeline import OUTSTANDING_MAX, CannotPipeline, Pipeline, open_pipeline
 from ops.errors import Rejected, Unavailable
 from ops.metrics import counter, gauge
 from ops.settings import setting
@@ -70,6 +73,13 @@ class DatabaseSettings:
     )
     wait_seconds: float = setting(
         1.0, "Seconds that a request waits for a connection.", min=0.01, max=60
+    )
+    pipelines_max: int = setting(
+        8,
+        "Connections beside those that one process opens for reads of single rows, which many"
+        " share; 0: none.",
+        min=0,
+        max=1_000,
     )
     connect_seconds: float = setting(
         1.0, "Seconds that opening a connection may take.", min=0.05, max=60
@@ -213,6 +223,81 @@ class Session:
         return bool(self._connection.is_in_transaction())
 
 
+class Reader(Session):
+    """What a read has: single rows come by a shared connection, all else by one of the pool's.
+
+    Each statement is a transaction of its own, unless it is inside `transaction()`.
+    """
+
+    __slots__ = ("_checkout", "_database", "_inner")
+
+    def __init__(self, database: "Database", pin: Pin) -> None:
+        self._database = database
+        self.pin = pin
+        self._inner: Session | None = None
+        self._checkout: Checkout | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        checkout, self._checkout, self._inner = self._checkout, None, None
+        if checkout is not None:
+            await checkout.__aexit__(kind, error, trace)
+
+    async def row(self, sql: str, *values: Any) -> Any:
+        if self._inner is None:
+            try:
+                return await self._database.pipelined(self.pin, sql, values)
+            except CannotPipeline:
+                pass
+        return await (await self._session()).row(sql, *values)
+
+    async def value(self, sql: str, *values: Any) -> Any:
+        if self._inner is None:
+            try:
+                found = await self._database.pipelined(self.pin, sql, values)
+            except CannotPipeline:
+                pass
+            else:
+                return None if found is None else next(iter(found.values()))
+        return await (await self._session()).value(sql, *values)
+
+    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
+        return await (await self._session()).rows(sql, *values)
+
+    async def run(self, sql: str, *values: Any) -> int:
+        return await (await self._session()).run(sql, *values)
+
+    async def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        await (await self._session()).run_many(sql, rows)
+
+    async def copy_in(
+        self, table: str, *, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        await (await self._session()).copy_in(table, columns=columns, rows=rows)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        async with (await self._session()).transaction():
+            yield self
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._inner is not None and self._inner.in_transaction
+
+    async def _session(self) -> Session:
+        if self._inner is None:
+            self._checkout = Checkout(self._database, self.pin)
+            self._inner = await self._checkout.__aenter__()
+        return self._inner
+
+
 class Database:
     """The pool of one process for one server. `async with` it.
 
@@ -227,6 +312,9 @@ class Database:
         self._by_pin: dict[Pin, list[asyncpg.Connection]] = {}
         self._count = 0
         self._waiters: deque[asyncio.Future[_Given | None]] = deque()
+        self._pipelines: OrderedDict[str, Pipeline] = OrderedDict()
+        """By schema; longest unused first."""
+        self._opening: set[str] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -242,10 +330,58 @@ class Database:
         for connection in tuple(self._idle):
             self._forget(connection)
             connection.terminate()
+        for pipeline in self._pipelines.values():
+            pipeline.close()
+        self._pipelines.clear()
 
     def session(self, schema: str, tenant: str) -> "Checkout":
         """`async with` it for a `Session` of a service and a tenant."""
         return Checkout(self, Pin(role_of(schema), schema, tenant))
+
+    def reader(self, schema: str, tenant: str) -> Reader:
+        """Likewise for what only reads; nothing is checked out before it must be."""
+        return Reader(self, Pin(role_of(schema), schema, tenant))
+
+    async def pipelined(self, pin: Pin, sql: str, values: Sequence[Any]) -> Any:
+        """The first row, by column name, or None. Raises CannotPipeline: ask the pool instead.
+
+        Raises DatabaseFault.
+        """
+        pipeline = self._pipelines.get(pin.schema)
+        if pipeline is None or pipeline.broken:
+            pipeline = await self._open_pipeline(pin)
+        elif pipeline.owes >= OUTSTANDING_MAX:
+            if pipeline.stalled:
+                self._pipelines.pop(pin.schema).close()
+            raise CannotPipeline
+        try:
+            return await pipeline.row(sql, values, pin.tenant)
+        except _FAULTS as fault:
+            raise translated(fault) from fault
+
+    async def _open_pipeline(self, pin: Pin) -> Pipeline:
+        """A connection for this schema's reads. Raises CannotPipeline, DatabaseFault."""
+        most = self._settings.pipelines_max
+        if self._closed or pin.schema in self._opening or not most:
+            raise CannotPipeline
+        self._pipelines.pop(pin.schema, None)
+        if len(self._pipelines) + len(self._opening) >= most:
+            idle = next((name for name, line in self._pipelines.items() if not line.owes), None)
+            if idle is None:
+                raise CannotPipeline
+            self._pipelines.pop(idle).close()
+        self._opening.add(pin.schema)
+        try:
+            settled = Pin(pin.role, pin.schema, "")
+            pipeline = await open_pipeline(
+                self._url, pin=lambda made: made.fetchrow(_PIN, *settled), **self._how()
+            )
+        except _FAULTS as fault:
+            raise translated(fault) from fault
+        finally:
+            self._opening.discard(pin.schema)
+        self._pipelines[pin.schema] = pipeline
+        return pipeline
 
     def relay(self, schema: str) -> "Checkout":
         """Likewise for outbox, inbox and jobs of every tenant in one schema."""
@@ -301,20 +437,8 @@ class Database:
 
     async def _connect(self) -> asyncpg.Connection:
         """A new connection; the caller has counted it."""
-        settings = self._settings
         try:
-            connection = await asyncpg.connect(
-                self._url,
-                timeout=settings.connect_seconds,
-                command_timeout=settings.statement_seconds + 1.0,
-                server_settings={
-                    "application_name": "nexus",
-                    "statement_timeout": str(int(settings.statement_seconds * 1_000)),
-                    "idle_in_transaction_session_timeout": str(
-                        int(settings.idle_in_transaction_seconds * 1_000)
-                    ),
-                },
-            )
+            connection = await asyncpg.connect(self._url, **self._how())
         except BaseException as fault:
             self._room_made()
             if isinstance(fault, _FAULTS):
@@ -322,6 +446,21 @@ class Database:
             raise
         _open.set(self._count)
         return connection
+
+    def _how(self) -> dict[str, Any]:
+        """How to connect, for asyncpg."""
+        settings = self._settings
+        return {
+            "timeout": settings.connect_seconds,
+            "command_timeout": settings.statement_seconds + 1.0,
+            "server_settings": {
+                "application_name": "nexus",
+                "statement_timeout": str(int(settings.statement_seconds * 1_000)),
+                "idle_in_transaction_session_timeout": str(
+                    int(settings.idle_in_transaction_seconds * 1_000)
+                ),
+            },
+        }
 
     async def _repin(self, connection: asyncpg.Connection, has: Pin | None, pin: Pin) -> None:
         _pins.inc()

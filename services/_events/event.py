@@ -20,6 +20,8 @@ from zlib import crc32
 
 import msgspec
 
+from ops.frozen import Frozen
+
 TYPE: Final = re.compile(r"nexus\.([a-z0-9_]+\.[a-z0-9_]+)\.[a-z0-9_]+\.v([1-9][0-9]*)")
 PARTITIONS: Final = 64
 """Virtual partitions of every outbox and of the embedded bus: what may be relayed side by side."""
@@ -27,7 +29,7 @@ PARTITIONS: Final = 64
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(Frozen):
     """A fact that has happened; consumers ignore fields that they do not know."""
 
     TYPE: ClassVar[str] = ""

@@ -270,7 +270,7 @@ class Runtime:
         service = call.operation.service
         if "store" not in call.operation.takes:
             return await self._handle(call, None)
-        async with self._database.session(service.schema, call.actor.tenant) as session:
+        async with self._database.reader(service.schema, call.actor.tenant) as session:
             return await self._handle(call, session)
 
     async def _write(self, call: _Call, *, encode: bool) -> Any:
