@@ -21,6 +21,7 @@ from ops.clock import SYSTEM, Clock
 from ops.db import Database, DatabaseFault, Session
 from ops.errors import Unavailable
 from ops.ids import IdMaker
+from ops.placement import Homes
 from ops.sealing import KeyRing
 from services._kit import audit
 from services._kit.actor import Actor
@@ -90,10 +91,12 @@ class Runtime:
         region: str,
         keys: KeyRing,
         settings: Mapping[str, Any] = _NOTHING,
+        homes: Homes | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        """settings: by service name, for those that have any."""
+        """settings: by service name, for those that have any. homes: where tenants live."""
         self._database = database
+        self._homes = homes
         self._clock = clock
         self._cursor_secret = keys.secret("cursor")
         self._encoder = msgspec.json.Encoder()
@@ -171,6 +174,7 @@ class Runtime:
     ) -> Mapping[str, Any]:
         """Records by id, in one session; those that the actor may not see are left out."""
         actor.check(entity.needs)
+        await self._admit(actor, writes=False)
         async with self._database.session(service.schema, actor.tenant) as session:
             found: Mapping[str, Any] = await entity.many(self.store(service, session, actor), ids)
         return found
@@ -266,8 +270,14 @@ class Runtime:
             raise Unavailable("this took too long", code="timeout", retry_after_seconds=1) from None
         raise AssertionError("unreachable")
 
+    async def _admit(self, actor: Actor, *, writes: bool) -> None:
+        """Raises Misdirected, Unplaced: the tenant is not served in this region."""
+        if self._homes is not None and actor.tenant:
+            await self._homes.admit(actor.tenant, writes=writes)
+
     async def _read(self, call: _Call) -> Any:
         service = call.operation.service
+        await self._admit(call.actor, writes=False)
         if "store" not in call.operation.takes:
             return await self._handle(call, None)
         async with self._database.reader(service.schema, call.actor.tenant) as session:
@@ -277,10 +287,13 @@ class Runtime:
         operation, actor = call.operation, call.actor
         schema = operation.service.schema
         once = Once(actor, operation.name, call.key, call.request_hash) if call.key else None
+        await self._admit(actor, writes=True)
         async with (
             self._database.session(schema, actor.tenant) as session,
             session.transaction(),
         ):
+            if self._homes is not None and actor.tenant:
+                await self._homes.fence(session, actor.tenant)
             if once is not None:
                 stored = await once.find(session)
                 if stored is not None:
