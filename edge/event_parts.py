@@ -66,6 +66,7 @@ def _reaction(service: Service, react: Callable[..., Awaitable[Any]], runtime: R
             permissions=frozenset({f"{service.name}.*"}),
             trace=envelope.traceparent,
         )
+        await runtime.fence(session, envelope.tenant)
         await react(runtime.store(service, session, actor), event)
 
     return run

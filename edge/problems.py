@@ -56,6 +56,8 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "version.conflict": 409,
     "projection.behind": 425,
     "event.too_large": 413,
+    "placement.misdirected": 421,
+    "placement.moved": 409,
 }
 """Statuses of codes that are raised elsewhere; other Rejected are 400, other Unavailable 503."""
 

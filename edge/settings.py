@@ -14,6 +14,7 @@ from media.hls.writer import HlsSettings
 from media.webrtc_settings import WebrtcSettings
 from ops.log import LogSettings
 from ops.node import NodeSettings
+from ops.region_settings import RegionSettings
 from ops.tracing import TracingSettings
 from services._events.settings import EventsSettings
 
@@ -30,6 +31,7 @@ class Settings:
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
     hls: HlsSettings = field(default_factory=HlsSettings)
     events: EventsSettings = field(default_factory=EventsSettings)
+    regions: RegionSettings = field(default_factory=RegionSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

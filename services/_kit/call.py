@@ -179,6 +179,11 @@ class Runtime:
             found: Mapping[str, Any] = await entity.many(self.store(service, session, actor), ids)
         return found
 
+    async def fence(self, session: Session, tenant: str) -> None:
+        """Within a write's transaction: the tenant is served here to its end. Raises Moved."""
+        if self._homes is not None and tenant:
+            await self._homes.fence(session, tenant)
+
     def store(self, service: Service, session: Session, actor: Actor) -> Store:
         """The service's hands around a session that is pinned to the actor's tenant."""
         assert session.pin.tenant == actor.tenant, "a session of another tenant"
@@ -292,8 +297,7 @@ class Runtime:
             self._database.session(schema, actor.tenant) as session,
             session.transaction(),
         ):
-            if self._homes is not None and actor.tenant:
-                await self._homes.fence(session, actor.tenant)
+            await self.fence(session, actor.tenant)
             if once is not None:
                 stored = await once.find(session)
                 if stored is not None:

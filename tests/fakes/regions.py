@@ -1,0 +1,295 @@
+"""Regions on one machine: each has its own database, and serves notes over HTTP as a door does.
+
+The door takes `Authorization: Bearer TENANT` for a credential: who asks is not what is tested.
+Everything else is real: the databases, the connections between regions, the kit.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from edge.business import serve
+from edge.problems import refusal, response
+from edge.regions.crossing import Crossing
+from edge.regions.forwarder import Forwarder
+from edge.regions.homes import Homes
+from edge.regions.peer_api import PeerApi
+from edge.regions.peers import RemoteDirectory
+from edge.routes import Handler
+from ops.clock import SYSTEM, Clock
+from ops.db import Database, DatabaseSettings
+from ops.errors import NexusError
+from ops.migrate import migrate
+from ops.region_settings import PeerSettings, RegionSettings
+from ops.tasks import SupervisedGroup
+from services._kit.actor import Actor
+from services._kit.call import Runtime
+from services._kit.load import schemas
+from services._kit.operation import Operation, operations
+from services.platform.placement.service import SERVICE
+from tests.fakes.calls import KEYS
+from tests.fakes.notes.service import NOTES
+from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
+
+SERVICES = (NOTES, SERVICE)
+KEY = "a key of two regions, long enough"
+WAIT_SECONDS = 10.0
+_TABLES = (
+    "notes.note",
+    "placement.placement",
+    "placement.progress",
+    *(
+        f"{schema}.{table}"
+        for schema in ("notes", "placement")
+        for table in ("audit", "audit_head", "idempotency")
+    ),
+)
+SOON = RegionSettings(look_seconds=0.05, pull_seconds=0.05, connect_seconds=0.5, answer_seconds=3)
+"""Settings with which a test need not wait."""
+
+
+def free_socket() -> socket.socket:
+    """A listening socket on a port of its own."""
+    found = socket.create_server(("127.0.0.1", 0))
+    found.settimeout(0)
+    return found
+
+
+def url_of(sock: socket.socket) -> str:
+    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@dataclass
+class Told:
+    """An answer."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Region:
+    """One region. `start` and `stop` may be repeated: its database stays."""
+
+    def __init__(self, name: str, postgres: Postgres, settings: RegionSettings) -> None:
+        self.name = name
+        self.postgres = postgres
+        self.settings = settings
+        self.url = ""
+        self.keeps_fresh = True
+        """Whether it copies the directory by itself; else tests do."""
+        self.clock: Clock = SYSTEM
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Serves on its port."""
+        stack = self._stack = AsyncExitStack()
+        host, port = self.url.removeprefix("http://").split(":")
+        settings, database_settings = self.settings, DatabaseSettings(connections_max=12)
+        database = Database(self.postgres.url, database_settings)
+        self.database = await stack.enter_async_context(database)
+        kept = settings.directory or self.name
+        directory = None
+        if kept != self.name:
+            peer = settings.peer(kept)
+            assert peer is not None
+            directory = await stack.enter_async_context(
+                RemoteDirectory(
+                    peer,
+                    region=self.name,
+                    connect_seconds=settings.connect_seconds,
+                    clock=self.clock,
+                )
+            )
+        self.homes = Homes(
+            self.database, settings, region=self.name, directory=directory, clock=self.clock
+        )
+        forwarder = await stack.enter_async_context(Forwarder(settings, region=self.name))
+        self.crossing = Crossing(self.homes, forwarder, settings)
+        self.runtime = Runtime(
+            self.database,
+            SERVICES,
+            region=self.name,
+            keys=KEYS,
+            settings={"placement": settings},
+            homes=self.homes,
+        )
+        tasks = await stack.enter_async_context(SupervisedGroup("region"))
+        if self.keeps_fresh:
+            tasks.keep("homes", self.homes.run)
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, host, int(port), reuse_port=True).start()
+        self._session = await stack.enter_async_context(aiohttp.ClientSession())
+
+    async def stop(self) -> None:
+        """Is away."""
+        await self._stack.aclose()
+
+    async def ask(
+        self, method: str, path: str, *, tenant: str, body: Any = None, **headers: str
+    ) -> Told:
+        """One request of somebody in a tenant. headers: with _ for -."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent["Authorization"] = f"Bearer {tenant}"
+        if isinstance(body, dict):
+            sent["Content-Type"] = "application/json"
+            body = json.dumps(body)
+        async with self._session.request(
+            method, URL(self.url + path, encoded=True), headers=sent, data=body
+        ) as answer:
+            return Told(answer.status, answer.headers, await answer.read())
+
+    async def add(self, title: str, *, tenant: str, **headers: str) -> Told:
+        """Adds a note."""
+        body = {"title": title}
+        return await self.ask("POST", "/v1/notes/notes", tenant=tenant, body=body, **headers)
+
+    async def titles(self, tenant: str) -> list[str]:
+        """What this door tells of a tenant's notes."""
+        told = await self.ask("GET", "/v1/notes/notes", tenant=tenant)
+        assert told.status == 200, told
+        return [note["title"] for note in told.json["data"]]
+
+    def kept(self, tenant: str) -> list[str]:
+        """The titles that really are in this region's database."""
+        found = self.postgres.run(
+            "SELECT array_agg(title ORDER BY title) FROM notes.note WHERE tenant = $1", tenant
+        )
+        return list(found or ())
+
+    def epoch(self, tenant: str) -> int:
+        """The epoch that this region's table knows; 0: none."""
+        found = self.postgres.run("SELECT epoch FROM placement.placement WHERE name = $1", tenant)
+        return int(found or 0)
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_problems])
+        api = PeerApi(self.database, self.settings, region=self.name, clock=self.clock)
+        for route in api.routes:
+            app.router.add_route(route.method, route.path, getattr(api, route.handler))
+        for operation in operations(SERVICES):
+            door = _Door(self, operation)
+            app.router.add_route(operation.route.method, operation.path, door.answer)
+        return app
+
+
+@dataclass(frozen=True)
+class _Door:
+    region: Region
+    operation: Operation
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        tenant = request.headers["Authorization"].removeprefix("Bearer ")
+        elsewhere = await self.region.crossing.elsewhere(request, tenant=tenant)
+        if elsewhere is not None:
+            return elsewhere
+        who = Actor(id="usr_1", tenant=tenant, permissions=frozenset({"*"}))
+        path = dict(request.match_info)
+        return await serve(self.region.runtime, self.operation, request, path=path, actor=who)
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except NexusError as error:
+        return response(refusal(error))
+
+
+@dataclass
+class World:
+    """Some regions; the first keeps the directory."""
+
+    regions: dict[str, Region] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Region:
+        return self.regions[name]
+
+
+@asynccontextmanager
+async def world(
+    server: PostgresServer,
+    *,
+    names: Sequence[str] = ("eu1", "us1"),
+    settings: RegionSettings = SOON,
+    start: bool = True,
+) -> AsyncIterator[World]:
+    """Regions that know each other, each with an empty database."""
+    sockets = {name: free_socket() for name in names}
+    urls = {name: url_of(sock) for name, sock in sockets.items()}
+    made = World()
+    try:
+        databases = await _emptied(server, len(names))
+        for name, database in zip(names, databases, strict=True):
+            peers = tuple(
+                PeerSettings(region=other, url=urls[other], key=KEY)
+                for other in names
+                if other != name
+            )
+            said = replace(settings, peers=peers, directory=names[0])
+            made.regions[name] = Region(name, database, said)
+            made[name].url = urls[name]
+        for sock in sockets.values():
+            sock.close()
+        if start:
+            for region in made.regions.values():
+                await region.start()
+            await until(_all_copied(made))
+        yield made
+    finally:
+        for region in made.regions.values():
+            await region.stop()
+
+
+_databases: dict[PostgresServer, list[Postgres]] = {}
+
+
+async def _emptied(server: PostgresServer, count: int) -> list[Postgres]:
+    """Databases with their schemas made and nothing in them: making them takes seconds."""
+    made = _databases.setdefault(server, [])
+    while len(made) < count:
+        fresh = server.database()
+        await migrate(fresh.admin_url, schemas(SERVICES), logins=(LOGIN,))
+        made.append(fresh)
+    for database in made[:count]:
+        database.run(";".join(("BEGIN", *(f"DELETE FROM {name}" for name in _TABLES), "COMMIT")))
+    return made[:count]
+
+
+async def until(true: Any) -> None:
+    """Waits until `true()` is, a coroutine function or a function."""
+    deadline = SYSTEM.monotonic() + WAIT_SECONDS
+    while True:
+        found = true()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        assert SYSTEM.monotonic() < deadline, "it does not happen"
+        await asyncio.sleep(0.01)
+
+
+def _all_copied(made: World) -> Any:
+    async def copied() -> bool:
+        return all(
+            not region.keeps_fresh
+            or region.settings.directory == region.name
+            or region.postgres.run("SELECT count(*) FROM placement.progress") == 1
+            for region in made.regions.values()
+        )
+
+    return copied
