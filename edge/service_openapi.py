@@ -5,7 +5,7 @@ and which problems it can end in. Foreign protocols are named, not described: th
 do that. AsyncAPI of the events is `services/_events/asyncapi.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,7 +53,7 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     shown = iter(schema[1:])
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, shown)
+        described = _operation(operation, shown, components)
         paths.setdefault(operation.path, {})[operation.route.method.lower()] = described
     services = {operation.service.name: operation.service for operation in operations}
     return {
@@ -110,18 +110,16 @@ def _answers(operation: Operation) -> bool:
     return operation.result is not type(None) and not operation.route.wire
 
 
-def _operation(operation: Operation, schemas: Any) -> dict[str, Any]:
+def _operation(operation: Operation, schemas: Any, components: Mapping[str, Any]) -> dict[str, Any]:
     route = operation.route
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": next(schemas)}
         for name, _ in operation.parameters
     ]
     if operation.paged:
-        next(schemas)
-        parameters.extend(_query_parameters(Paging))
+        parameters.extend(_query_parameters(next(schemas), components))
     if operation.query is not None:
-        next(schemas)
-        parameters.extend(_query_parameters(operation.query))
+        parameters.extend(_query_parameters(next(schemas), components))
     described: dict[str, Any] = {
         "operationId": operation.name.replace("-", "_").replace(".", "_"),
         "summary": route.summary or f"{route.wire}: see its own documents.",
@@ -183,9 +181,10 @@ def _has_version(operation: Operation) -> bool:
     return "version" in getattr(operation.result, "__struct_fields__", ())
 
 
-def _query_parameters(kind: type[Any]) -> list[dict[str, Any]]:
-    schema = msgspec.json.schema(kind)
-    shape = next(iter(schema["$defs"].values()))
+def _query_parameters(
+    schema: Mapping[str, Any], components: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    shape = components[schema["$ref"].rpartition("/")[2]]
     return [
         {
             "name": name,

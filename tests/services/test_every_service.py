@@ -163,7 +163,9 @@ def test_sql_stays_in_its_schema(service: Service) -> None:
                 if isinstance(node, ast.Constant) and isinstance(node.value, str)
             ]
             sql = [
-                text for text in strings if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", text)
+                text
+                for text in strings
+                if re.match(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s", text)
             ]
             assert not sql, f"{path.name} has SQL"
 
