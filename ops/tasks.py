@@ -165,6 +165,17 @@ class SupervisedGroup:
             await asyncio.sleep(restart.pause_seconds(failures))
 
 
+async def outcome(work: Awaitable[T]) -> T | Exception:
+    """What `work` gives, or the error that it ends with, for those who go on without it.
+
+    Whoever calls this answers for the error: a bug is to be logged.
+    """
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001  that is what it is for
+        return error
+
+
 async def within(seconds: float, work: Awaitable[T], what: str) -> T:
     """Waits for `work` that long. Raises Unavailable (`timeout`) naming `what`."""
     try:
