@@ -10,13 +10,20 @@ from typing import Final
 from ops import metrics
 from ops.metrics import Described
 
-ROLES: Final = ("edge.worker", "edge.demo_role", "media.server", "ops.supervisor")
+ROLES: Final = (
+    "edge.worker",
+    "edge.graphql.engine",
+    "edge.demo_role",
+    "media.server",
+    "ops.supervisor",
+)
 _SECTIONS: Final = (
     ("nexus_stream", "Streams", "Of each stream; gone when the stream is."),
     ("nexus_join", "Joins", "How long publishers and viewers take to come in."),
     ("nexus_hls", "HLS", ""),
     ("nexus_webrtc", "WebRTC", "Of the whole packet plane."),
     ("nexus_http", "HTTP", "Signalling, API, pages; HLS on a connection of its own is above."),
+    ("nexus_graphql", "GraphQL", ""),
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
     ("nexus_process", "Processes", "By role (supervisor, edge, media, demo) and slot."),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edge.access import AuthSettings
 from edge.demo.settings import DemoSettings
+from edge.graphql.settings import GraphqlSettings
 from edge.http_settings import HttpSettings
 from edge.limit_settings import LimitSettings
 from edge.tls import TlsSettings
@@ -28,6 +29,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    graphql: GraphqlSettings = field(default_factory=GraphqlSettings)
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
     hls: HlsSettings = field(default_factory=HlsSettings)
     events: EventsSettings = field(default_factory=EventsSettings)
