@@ -1,4 +1,4 @@
-"""`nexus bench webrtc|hls|report`: chooses the benchmark, shows progress, prints and records.
+"""`nexus bench BENCH`: chooses the benchmark, shows progress, prints and records.
 
     nexus bench webrtc [--viewers 200] [--seconds 20] [--repeat 3] [--url http://127.0.0.1:8080]
     nexus bench hls ...
@@ -30,6 +30,7 @@ EXIT_ARGUMENTS: Final = 2
 
 BENCHES: Final = {
     "webrtc": ("benchmarks.webrtc_load", "WHIP in, WHEP out: CPU a packet, latency, joins, memory"),
+    "graphql": ("benchmarks.graphql_query", "GraphQL without network or database: CPU a query"),
     "hls": ("benchmarks.hls_load", "LL-HLS: CPU a request, age of a part at blocked viewers"),
 }
 
