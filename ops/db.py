@@ -20,7 +20,7 @@ are in each service's `store.py`.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -304,8 +304,16 @@ class Database:
     Owns: its connections. Entering opens none, so that a process starts while the server is away.
     """
 
-    def __init__(self, url: str, settings: DatabaseSettings) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: DatabaseSettings,
+        *,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """options: settings of PostgreSQL for each session, such as `enable_seqscan`."""
         self._url = url
+        self._options = dict(options or {})
         self._settings = settings
         self._idle: OrderedDict[asyncpg.Connection, Pin] = OrderedDict()
         """Longest idle first."""
@@ -459,6 +467,7 @@ class Database:
                 "idle_in_transaction_session_timeout": str(
                     int(settings.idle_in_transaction_seconds * 1_000)
                 ),
+                **self._options,
             },
         }
 

@@ -11,6 +11,7 @@ when the job is tried again.
 import random
 from asyncio import CancelledError, current_task, timeout
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -39,6 +40,18 @@ Run = Callable[[Any, Job, Any, str, Session], Awaitable[None]]
 """Runs a handler: service, job, decoded arguments, tenant, and a session inside a transaction."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One service's jobs, and with what to run them."""
+
+    owner: Owner
+    desk: Desk
+    run: Run
+    database: Database
+    claims: Database
+    """For the desk, whose sessions have its options."""
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -57,24 +70,22 @@ class TimedOutError(Exception):
     """The attempt took longer than the job's `timeout_seconds`."""
 
 
-async def attempt(
-    database: Database, owner: Owner, run: Run, *, desk: Desk, claim: Claim
-) -> Outcome:
+async def attempt(work: Work, claim: Claim) -> Outcome:
     """Runs a job once, and writes down how it ended.
 
     Raises DatabaseFault when there was no connection to run it on, or to say how it ended. When
     cancelled, nothing of it has happened, unless its commit was under way.
     """
-    async with database.session(owner.schema, claim.tenant) as session:
-        error = await _effect(session, owner, run, claim)
+    async with work.database.session(work.owner.schema, claim.tenant) as session:
+        error = await _effect(session, work, claim)
     if error is None:
         return Outcome.DONE
     if isinstance(error, LeaseLostError):
         return Outcome.LOST
-    return await _failed(database, desk, claim, error)
+    return await _failed(work, claim, error)
 
 
-async def _effect(session: Session, owner: Owner, run: Run, claim: Claim) -> Exception | None:
+async def _effect(session: Session, work: Work, claim: Claim) -> Exception | None:
     """Does the job and ends it, in one transaction; what went wrong."""
     job = claim.job
     limit = timeout(job.timeout_seconds)
@@ -84,7 +95,7 @@ async def _effect(session: Session, owner: Owner, run: Run, claim: Claim) -> Exc
                 seconds = job.outside_seconds + _OUTSIDE_SPARE_SECONDS
                 await session.run(_OUTSIDE, str(int(seconds * 1_000)))
             arguments = decode_arguments(job, claim.arguments)
-            await run(owner, job, arguments, claim.tenant, session)
+            await work.run(work.owner, job, arguments, claim.tenant, session)
             await _end(session, claim)
     except CancelledError:
         task = current_task()
@@ -99,11 +110,11 @@ async def _effect(session: Session, owner: Owner, run: Run, claim: Claim) -> Exc
 
 
 async def _end(session: Session, claim: Claim) -> None:
-    if await session.run(DONE, claim.id, claim.token) != 1:
+    if not await session.value(DONE, claim.id, claim.token):
         raise LeaseLostError
 
 
-async def _failed(database: Database, desk: Desk, claim: Claim, error: Exception) -> Outcome:
+async def _failed(work: Work, claim: Claim, error: Exception) -> Outcome:
     """Writes a failure down: when to try again, or that it is no use."""
     job = claim.job
     failures = claim.failures + 1
@@ -113,15 +124,15 @@ async def _failed(database: Database, desk: Desk, claim: Claim, error: Exception
         if isinstance(error, Unavailable):
             pause = max(pause, float(error.retry_after_seconds))
     text = told(error)
-    async with database.relay("") as session:
-        ours = await desk.fail(session, claim, error=text, pause_seconds=pause)
+    async with work.claims.relay("") as session:
+        ours = await work.desk.fail(session, claim, error=text, pause_seconds=pause)
     if not ours:
         return Outcome.LOST
     expected = isinstance(error, NexusError | TimedOutError)
     say = _log.error if pause is None else _log.warning
     say(
         "job is dead" if pause is None else "job failed",
-        service=desk.schema,
+        service=work.desk.schema,
         job=job.name,
         id=claim.id,
         failures=failures,

@@ -29,9 +29,15 @@ SCHEDULED_KEY: Final = "schedule"
 LOST: Final = "its worker was lost while it ran"
 _INSERT_MAX: Final = 1_000
 
-DONE: Final = "DELETE FROM job WHERE id = $1 AND token = $2 AND state = 'running'"
-"""Ends a job inside its own transaction, as the service's role. It touches no row when the claim is
-not the last one any more."""
+DONE: Final = "SELECT job_done($1, $2)"
+"""Ends a job inside its own transaction, as the service's role; false when the claim is not the
+last one any more."""
+BY_INDEX: Final = dict.fromkeys(
+    ("enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_sort"),
+    "off",
+)
+"""Options of the sessions that a desk works with. Plans are kept for long, and made while a queue
+is empty, when reading all of it looks cheap: so they are told to use the indexes."""
 
 _FILE: Final = Path(__file__).with_suffix(".sql")
 _NOW: Final = "coalesce($1::timestamptz, statement_timestamp())"

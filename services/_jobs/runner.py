@@ -30,7 +30,7 @@ from ops.ids import IdMaker
 from ops.log import get_logger
 from ops.metrics import counter, gauge, histogram
 from ops.tasks import Restart, SupervisedGroup
-from services._jobs.attempt import Outcome, Owner, Run, attempt
+from services._jobs.attempt import Outcome, Owner, Run, Work, attempt
 from services._jobs.desk import SWEEP_MAX, Claim, Desk, Desks
 from services._jobs.settings import JobSettings
 
@@ -64,8 +64,7 @@ _log = get_logger("services.jobs")
 class _Held:
     """A claim of ours that is not settled."""
 
-    owner: Owner
-    desk: Desk
+    work: Work
     claim: Claim
     task: asyncio.Task[None] | None = None
 
@@ -73,8 +72,8 @@ class _Held:
 class Runner:
     """One worker's share of all jobs. `async with` it, and keep its `loops` running meanwhile.
 
-    Owns: the tasks of running jobs. The database is the caller's, with a connection for each of
-    `settings.running_max` jobs and two more.
+    Owns: the tasks of running jobs. The databases are the caller's: one with a connection for each
+    of `settings.running_max` jobs, and `claims`, made with `desk.BY_INDEX`, with two or more.
     """
 
     def __init__(
@@ -84,14 +83,18 @@ class Runner:
         run: Run,
         settings: JobSettings,
         *,
+        claims: Database,
         ids: IdMaker,
     ) -> None:
-        self._database = database
-        self._run = run
+        self._claims = claims
         self._settings = settings
         self._ids = ids
-        self._owners = {owner.schema: owner for owner in owners if owner.jobs}
-        self._desks = Desks(Desk(owner.schema, owner.jobs) for owner in self._owners.values())
+        self._work = {
+            owner.schema: Work(owner, Desk(owner.schema, owner.jobs), run, database, claims)
+            for owner in owners
+            if owner.jobs
+        }
+        self._desks = Desks(work.desk for work in self._work.values())
         self._ring: dict[str, None] = {}
         """Schemas that may have ready jobs, the next to be asked first."""
         self._held: dict[tuple[str, str, int], _Held] = {}
@@ -129,7 +132,7 @@ class Runner:
     def heard(self, notice: str) -> None:
         """Takes a notice of `queue.CHANNEL`, or "" when some may have been missed."""
         schema, _, delay = notice.partition(" ")
-        if schema not in self._owners:
+        if schema not in self._work:
             self._look_by(0.0)
         elif delay.isdecimal() and int(delay) > 0:
             self._look_by(int(delay) / 1_000)
@@ -141,7 +144,7 @@ class Runner:
         """Finds, claims and starts jobs until cancelled or the runner is left."""
         restart = Restart(pause_seconds_first=0.2)
         failures = 0
-        while self._owners and not self._stopping:
+        while self._work and not self._stopping:
             try:
                 await self._round()
             except DatabaseFault as fault:
@@ -164,10 +167,10 @@ class Runner:
             await asyncio.sleep(lease / RENEWALS_IN_A_LEASE)
             by_desk: dict[Desk, list[_Held]] = defaultdict(list)
             for held in self._held.values():
-                by_desk[held.desk].append(held)
+                by_desk[held.work.desk].append(held)
             for desk, all_held in by_desk.items():
                 try:
-                    async with self._database.relay("") as session:
+                    async with self._claims.relay("") as session:
                         claims = [held.claim for held in all_held]
                         kept = await desk.extend(session, claims, lease)
                 except DatabaseFault as fault:
@@ -180,7 +183,7 @@ class Runner:
     async def _round(self) -> None:
         """Looks where it is time to, then fills the free places."""
         if not self._registered:
-            async with self._database.relay("") as session:
+            async with self._claims.relay("") as session:
                 for desk in self._desks.by_schema.values():
                     await desk.register(session)
             self._registered = True
@@ -191,13 +194,13 @@ class Runner:
             # Out of the ring before it is asked: a notice that comes meanwhile puts it back.
             del self._ring[schema]
             desk = self._desks.by_schema[schema]
-            async with self._database.relay("") as session:
+            async with self._claims.relay("") as session:
                 claims = await desk.claim(session, self._free, self._settings.lease_seconds)
                 if self._stopping:
                     await desk.release(session, claims)
                     return
             for claim in claims:
-                self._start(self._owners[schema], desk, claim)
+                self._start(self._work[schema], claim)
             if claims:
                 self._ring.setdefault(schema)
 
@@ -210,7 +213,7 @@ class Runner:
         began = SYSTEM.monotonic()
         # Workers that were started together come apart.
         pause = self._settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311
-        for schema, outlook in (await self._desks.look(self._database)).items():
+        for schema, outlook in (await self._desks.look(self._claims)).items():
             desk = self._desks.by_schema[schema]
             if outlook.due_seconds is not None:
                 if outlook.due_seconds <= 0 and await self._sweep(desk) >= SWEEP_MAX:
@@ -228,7 +231,7 @@ class Runner:
             await self._tidy()
 
     async def _sweep(self, desk: Desk) -> int:
-        async with self._database.relay("") as session:
+        async with self._claims.relay("") as session:
             moved, dead = await desk.sweep(session, self._settings.losses_max)
         _expired.inc(moved)
         for name in dead:
@@ -239,7 +242,7 @@ class Runner:
         return moved
 
     async def _fire(self, desk: Desk) -> None:
-        async with self._database.relay("") as session:
+        async with self._claims.relay("") as session:
             made = await desk.fire(session, lambda: self._ids.new("job"))
         _fired.inc(made, labels=(desk.schema,))
         if made:
@@ -247,7 +250,7 @@ class Runner:
 
     async def _tidy(self) -> None:
         for desk in self._desks.by_schema.values():
-            async with self._database.relay("") as session:
+            async with self._claims.relay("") as session:
                 count = await desk.forget(session, self._settings.dead_days)
             _dead.set(count, labels=(desk.schema,))
 
@@ -259,12 +262,12 @@ class Runner:
                 await self._wake.wait()
         self._wake.clear()
 
-    def _start(self, owner: Owner, desk: Desk, claim: Claim) -> None:
-        held = _Held(owner, desk, claim)
+    def _start(self, work: Work, claim: Claim) -> None:
+        held = _Held(work, claim)
         self._held[_key(held)] = held
         _running.inc()
         _waited.observe(claim.waited_seconds)
-        held.task = self._group.start(f"{desk.schema}.{claim.job.name}", self._attend(held))
+        held.task = self._group.start(f"{work.owner.schema}.{claim.job.name}", self._attend(held))
 
     async def _attend(self, held: _Held) -> None:
         """Runs a job; when cancelled it stays held, for whoever cancelled to settle."""
@@ -272,7 +275,7 @@ class Runner:
         settled = True
         try:
             outcome = await self._settle(held)
-            _ended.inc(labels=(held.desk.schema, outcome))
+            _ended.inc(labels=(held.work.desk.schema, outcome))
             _took.observe(SYSTEM.monotonic() - began)
         except asyncio.CancelledError:
             settled = False
@@ -286,9 +289,7 @@ class Runner:
     async def _settle(self, held: _Held) -> Outcome:
         job = held.claim.job
         try:
-            outcome = await attempt(
-                self._database, held.owner, self._run, desk=held.desk, claim=held.claim
-            )
+            outcome = await attempt(held.work, held.claim)
         except DatabaseFault:
             # No fault of the job's: others, or we, try it again once there are connections.
             await asyncio.sleep(_BUSY_PAUSE_SECONDS)
@@ -301,17 +302,17 @@ class Runner:
     def _drop(self, held: _Held) -> None:
         """Ends an attempt whose lease is lost; one that has just ended is none of those."""
         if self._held.pop(_key(held), None) is not None and held.task is not None:
-            _ended.inc(labels=(held.desk.schema, Outcome.LOST))
+            _ended.inc(labels=(held.work.desk.schema, Outcome.LOST))
             held.task.cancel()
 
     async def _give_back(self, all_held: list[_Held]) -> None:
         """Releases claims; when the database is away their leases end by themselves."""
         by_desk: dict[Desk, list[Claim]] = defaultdict(list)
         for held in all_held:
-            by_desk[held.desk].append(held.claim)
+            by_desk[held.work.desk].append(held.claim)
         for desk, claims in by_desk.items():
             with contextlib.suppress(DatabaseFault, TimeoutError):
-                async with asyncio.timeout(RELEASE_SECONDS), self._database.relay("") as session:
+                async with asyncio.timeout(RELEASE_SECONDS), self._claims.relay("") as session:
                     await desk.release(session, claims)
 
     def _look_by(self, seconds: float) -> None:
@@ -320,4 +321,4 @@ class Runner:
 
 
 def _key(held: _Held) -> tuple[str, str, int]:
-    return held.desk.schema, held.claim.id, held.claim.token
+    return held.work.desk.schema, held.claim.id, held.claim.token

@@ -57,6 +57,15 @@ BEGIN
         ) SELECT tenant FROM found WHERE tenant <> ''''', of_table);
 END $$;
 
+-- Ends a job, in the transaction of its effect. A plan that was made while the table was empty would
+-- read all of it.
+CREATE FUNCTION job_done(of_id text, of_token bigint) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+BEGIN
+    DELETE FROM job WHERE id = of_id AND token = of_token AND state = 'running';
+    RETURN FOUND;
+END $$;
+
 CREATE POLICY relay ON job TO nexus_relay USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON job, job_schedule TO nexus_relay;
 

@@ -14,6 +14,7 @@ from ops.ids import IdMaker
 from ops.inherited import die_with_parent
 from ops.notices import Notices
 from ops.tasks import SupervisedGroup
+from services._jobs.desk import BY_INDEX
 from services._jobs.job import Backoff, Job
 from services._jobs.queue import CHANNEL
 from services._jobs.runner import Runner
@@ -47,8 +48,11 @@ async def main(url: str, seed: int) -> None:
     notices = Notices(url, settings)
     async with (
         Database(url, settings) as database,
+        Database(url, settings, options=BY_INDEX) as claims,
         SupervisedGroup("doomed") as group,
-        Runner(database, [Errands((FICKLE,))], run_handler, SETTINGS, ids=IdMaker()) as runner,
+        Runner(
+            database, [Errands((FICKLE,))], run_handler, SETTINGS, claims=claims, ids=IdMaker()
+        ) as runner,
     ):
         notices.subscribe(CHANNEL, runner.heard)
         for name, make in [*runner.loops(), ("notices", notices.run)]:

@@ -16,8 +16,8 @@ from ops.migrate import Folder, Schema, migrate
 from ops.notices import Notices
 from ops.tasks import SupervisedGroup
 from services import _jobs
-from services._jobs.attempt import Outcome, attempt
-from services._jobs.desk import Claim, Desk
+from services._jobs.attempt import Outcome, Work, attempt
+from services._jobs.desk import BY_INDEX, Claim, Desk
 from services._jobs.job import Backoff, Job
 from services._jobs.queue import CHANNEL, enqueue
 from services._jobs.runner import Runner
@@ -181,7 +181,7 @@ class World:
 
     async def attempt(self, desk: Desk, claim: Claim) -> Outcome:
         owner = Errands(tuple(desk.jobs.values()), desk.schema)
-        return await attempt(self.database, owner, run_handler, desk=desk, claim=claim)
+        return await attempt(Work(owner, desk, run_handler, self.database, self.database), claim)
 
     @asynccontextmanager
     async def runner(
@@ -195,8 +195,9 @@ class World:
         notices = Notices(self.postgres.url, DatabaseSettings())
         async with (
             Database(self.postgres.url, DatabaseSettings()) as database,
+            Database(self.postgres.url, DatabaseSettings(), options=BY_INDEX) as claims,
             SupervisedGroup("test") as group,
-            Runner(database, owners, run_handler, settings, ids=self.ids) as runner,
+            Runner(database, owners, run_handler, settings, claims=claims, ids=self.ids) as runner,
         ):
             for name, make in runner.loops():
                 group.keep(name, make)
@@ -216,7 +217,7 @@ async def world(postgres: Postgres, *names: str) -> AsyncIterator[World]:
     """Makes the tables; one schema, or those of these names."""
     await make_tables(postgres, *names)
     settings = replace(DatabaseSettings(), connections_max=60, wait_seconds=20.0)
-    async with Database(postgres.url, settings) as database:
+    async with Database(postgres.url, settings, options=BY_INDEX) as database:
         yield World(postgres, database, IdMaker("eu1"))
 
 
