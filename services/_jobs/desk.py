@@ -32,10 +32,8 @@ _INSERT_MAX: Final = 1_000
 DONE: Final = "SELECT job_done($1, $2)"
 """Ends a job inside its own transaction, as the service's role; false when the claim is not the
 last one any more."""
-BY_INDEX: Final = dict.fromkeys(
-    ("enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_sort"),
-    "off",
-)
+_WAYS: Final = ("bitmapscan", "hashjoin", "mergejoin", "seqscan", "sort")
+BY_INDEX: Final = {f"enable_{way}": "off" for way in _WAYS}
 """Options of the sessions that a desk works with. Plans are kept for long, and made while a queue
 is empty, when reading all of it looks cheap: so they are told to use the indexes."""
 
@@ -58,6 +56,9 @@ class Claim:
     failures: int
     waited_seconds: float
     """From when it was to run until now."""
+
+
+_COLUMNS: Final = ("id", "token", "tenant", "arguments", "failures", "waited_seconds")
 
 
 class Outlook(NamedTuple):
@@ -94,15 +95,7 @@ class Desk:
         last = max(rows, key=lambda row: int(row["number"]), default=None)
         self._after = last["tenant"] if last is not None and last["more"] else None
         return [
-            Claim(
-                id=row["id"],
-                token=row["token"],
-                tenant=row["tenant"],
-                job=self.jobs[row["name"]],
-                arguments=row["arguments"],
-                failures=row["failures"],
-                waited_seconds=max(0.0, row["waited"]),
-            )
+            Claim(job=self.jobs[row["name"]], **{name: row[name] for name in _COLUMNS})
             for row in rows
         ]
 

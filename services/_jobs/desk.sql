@@ -37,7 +37,7 @@ UPDATE {job} AS job SET state = 'running', token = token + 1,
     lease_until = {now} + make_interval(secs => $4)
 FROM taken WHERE job.id = taken.id
 RETURNING job.id, tenant, name, arguments, token, failures, taken.number, taken.more,
-    extract(epoch FROM {now} - run_at)::float8 AS waited
+    extract(epoch FROM {now} - run_at)::float8 AS waited_seconds
 
 -- name: promote
 WITH due AS (

@@ -266,7 +266,7 @@ class Runner:
         held = _Held(work, claim)
         self._held[_key(held)] = held
         _running.inc()
-        _waited.observe(claim.waited_seconds)
+        _waited.observe(max(0.0, claim.waited_seconds))
         held.task = self._group.start(f"{work.owner.schema}.{claim.job.name}", self._attend(held))
 
     async def _attend(self, held: _Held) -> None:

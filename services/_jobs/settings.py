@@ -14,23 +14,13 @@ class JobSettings:
         8, "Jobs that one worker runs at once; each has a database connection.", min=1, max=500
     )
     lease_seconds: float = setting(
-        15.0,
-        "Seconds of a worker's silence after which its jobs are given to others.",
-        min=0.2,
-        max=3_600,
+        15.0, "Seconds of a worker's silence after which others get its jobs.", min=0.2, max=3_600
     )
     poll_seconds: float = setting(
-        5.0,
-        "Seconds after which a worker looks for work that nobody told it of, in all services at"
-        " once.",
-        min=0.1,
-        max=600,
+        5.0, "Seconds between looks for work that nobody told a worker of.", min=0.1, max=600
     )
     grace_seconds: float = setting(
-        3.0,
-        "Seconds that running jobs get to end when a worker is stopped; then others run them.",
-        min=0,
-        max=600,
+        3.0, "Seconds that running jobs get to end when a worker is stopped.", min=0, max=600
     )
     losses_max: int = setting(
         10, "How often a job may lose its worker before it is taken for the cause.", min=1
