@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Final
 
 import asyncpg
 import msgspec
+import pytest
 
-from ops.db import Database, DatabaseSettings, Session
+from ops.db import Database, DatabaseFault, DatabaseSettings, Session
 from ops.migrate import Folder, Schema, migrate
 from ops.notices import Notices
 from ops.tasks import Restart, SupervisedGroup
@@ -29,7 +30,7 @@ from services._events.outbox import publish
 from services._events.projection import Projection, Recorded
 from services._events.settings import EventsSettings
 from services._events.store import Aggregate, execute
-from tests.fakes.postgres import LOGIN, Postgres
+from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 TENANTS: Final = ("acme", "other")
@@ -177,28 +178,26 @@ def same_partition(count: int) -> list[str]:
     return [key for key in keys if partition(key) == wanted][:count]
 
 
+def schemas(folder: Path) -> list[Schema]:
+    """The bus and the two services."""
+    kernel = Folder("events", ROOT / "services/_events/migrations")
+    made = [BUS]
+    for name, sql in (("sender", SENDER), ("taker", TAKER)):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "0001_create_tables.sql").write_text(sql)
+        made.append(Schema(name, (kernel, Folder(name, folder / name))))
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Town:
     """Where the two services live: handed to other processes as it is."""
 
     url: str
-    folder: str
-    """With the migrations of the two."""
     region: str = "eu1"
     kafka: str = ""
     """Its address, when that is the bus."""
     settings: EventsSettings = SETTINGS
-
-    @property
-    def schemas(self) -> list[Schema]:
-        kernel = Folder("events", ROOT / "services/_events/migrations")
-        own = Path(self.folder)
-        made = [BUS]
-        for name, sql in (("sender", SENDER), ("taker", TAKER)):
-            (own / name).mkdir(exist_ok=True)
-            (own / name / "0001_create_tables.sql").write_text(sql)
-            made.append(Schema(name, (kernel, Folder(name, own / name))))
-        return made
 
     @asynccontextmanager
     async def life(self, connections_max: int = 12) -> AsyncIterator["Life"]:
@@ -261,10 +260,28 @@ class Life:
         return [(row["thing"], row["number"]) for row in sorted(found, key=lambda row: row["seq"])]
 
 
-async def settle(town: Town, postgres: Postgres) -> Town:
-    """Migrates its database."""
-    await migrate(postgres.admin_url, town.schemas, logins=(LOGIN,))
-    return town
+async def settle(postgres: Postgres, folder: Path) -> None:
+    """Migrates a database, with files written into the folder."""
+    await migrate(postgres.admin_url, schemas(folder), logins=(LOGIN,))
+
+
+@pytest.fixture(scope="session")
+def settled(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A database that others are copied from."""
+    made = postgres_server.database()
+    asyncio.run(settle(made, tmp_path_factory.mktemp("migrations")))
+    yield made.name
+    postgres_server.drop(made.name)
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer, settled: str) -> Iterator[Postgres]:
+    """A database of its own with the two services' tables."""
+    made = postgres_server.database(template=settled)
+    yield made
+    postgres_server.drop(made.name)
 
 
 async def until(condition: Callable[[], Coroutine[Any, Any, Any]], seconds: float = 20.0) -> None:
@@ -295,7 +312,8 @@ async def _write(town: Town, acknowledged: str, seed: int) -> None:
             try:
                 async with database.session("sender", tenant) as session:
                     number = await move(session, thing, town.region)
-            except asyncpg.PostgresError:
+            except (DatabaseFault, asyncpg.PostgresError):
+                await asyncio.sleep(0.02)
                 continue
             os.write(file, f"{thing} {number}\n".encode())
 

@@ -1,17 +1,17 @@
-"""The sender's schema in a database of its own."""
+"""The two services in a database of their own."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.fakes.courier import Life, Town, settle
+from tests.fakes.courier import Life, Town, postgres, settled
 from tests.fakes.postgres import Postgres
+
+__all__ = ["postgres", "settled"]
 
 
 @pytest.fixture
-async def life(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Life]:
+async def life(postgres: Postgres) -> AsyncIterator[Life]:
     """Connections over the embedded bus; loops start when the test says so."""
-    town = await settle(Town(postgres.url, str(tmp_path)), postgres)
-    async with town.life() as made:
+    async with Town(postgres.url).life() as made:
         yield made

@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import asyncpg
@@ -17,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ops.db import Database, DatabaseSettings, Session
 from services._events.event import Codec, Event
 from services._events.store import Aggregate, Conflict, append, execute, load
-from tests.fakes.courier import THING, Life, Moved, Thing, Town, move, origin, settle
+from tests.fakes.courier import THING, Life, Moved, Thing, move, origin
 from tests.fakes.postgres import Postgres, PostgresServer
 
 
@@ -194,14 +193,13 @@ class Stores(RuleBasedStateMachine):
     """Several writers and three things, compared with plain counters."""
 
     server: ClassVar[PostgresServer]
-    folder: ClassVar[Path]
+    settled: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
         self.counts: dict[str, int] = defaultdict(int)
-        self.postgres = self.server.database()
-        self.run(settle(Town(self.postgres.url, str(self.folder)), self.postgres))
+        self.postgres = self.server.database(template=self.settled)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work)
@@ -283,8 +281,8 @@ class Stores(RuleBasedStateMachine):
         self.server.drop(self.postgres.name)
 
 
-def test_any_sequence_of_commands(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    Stores.server, Stores.folder = postgres_server, tmp_path
+def test_any_sequence_of_commands(postgres_server: PostgresServer, settled: str) -> None:
+    Stores.server, Stores.settled = postgres_server, settled
     machine = Stores.TestCase
     machine.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
     machine().runTest()
