@@ -58,6 +58,28 @@ CREATE TABLE effect (
 """
 
 
+EMPTY: Final = """
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN SELECT n.nspname, c.relname FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('sender', 'taker', 'bus') AND c.relkind IN ('r', 'p')
+            AND NOT c.relispartition AND c.relname NOT IN ('head', 'relay_cursor', 'log_epoch')
+    LOOP
+        EXECUTE format('DELETE FROM %I.%I', one.nspname, one.relname);
+    END LOOP;
+    UPDATE bus.head SET position = 0;
+    UPDATE sender.relay_cursor
+        SET epoch = 0, xid = '0', seq = 0, owner = '', lease_until = '-infinity';
+    UPDATE taker.relay_cursor
+        SET epoch = 0, xid = '0', seq = 0, owner = '', lease_until = '-infinity';
+    UPDATE sender.log_epoch SET epoch = 1, system = s.system_identifier FROM pg_control_system() s;
+END $$
+"""
+
+
 class Moved(Event):
     """A thing was moved once more."""
 
@@ -265,23 +287,27 @@ async def settle(postgres: Postgres, folder: Path) -> None:
     await migrate(postgres.admin_url, schemas(folder), logins=(LOGIN,))
 
 
+def empty(postgres: Postgres) -> None:
+    """As it was after its migrations; a tenth of the time that another database takes."""
+    postgres.run(EMPTY)
+
+
 @pytest.fixture(scope="session")
 def settled(
     postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A database that others are copied from."""
+) -> Iterator[Postgres]:
+    """One database for the tests that take `postgres` from here."""
     made = postgres_server.database()
     asyncio.run(settle(made, tmp_path_factory.mktemp("migrations")))
-    yield made.name
+    yield made
     postgres_server.drop(made.name)
 
 
 @pytest.fixture
-def postgres(postgres_server: PostgresServer, settled: str) -> Iterator[Postgres]:
-    """A database of its own with the two services' tables."""
-    made = postgres_server.database(template=settled)
-    yield made
-    postgres_server.drop(made.name)
+def postgres(settled: Postgres) -> Postgres:
+    """The two services' tables, empty."""
+    empty(settled)
+    return settled
 
 
 async def until(condition: Callable[[], Coroutine[Any, Any, Any]], seconds: float = 20.0) -> None:

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ops.db import Database, DatabaseSettings, Session
 from services._events.event import Codec, Event
 from services._events.store import Aggregate, Conflict, append, execute, load
-from tests.fakes.courier import THING, Life, Moved, Thing, move, origin
-from tests.fakes.postgres import Postgres, PostgresServer
+from tests.fakes.courier import THING, Life, Moved, Thing, empty, move, origin
+from tests.fakes.postgres import Postgres
 
 
 def one(thing: str) -> Callable[[Thing], list[Event]]:
@@ -192,14 +192,13 @@ async def test_another_tenant_finds_no_stream_and_cannot_take_its_name(life: Lif
 class Stores(RuleBasedStateMachine):
     """Several writers and three things, compared with plain counters."""
 
-    server: ClassVar[PostgresServer]
-    settled: ClassVar[str]
+    postgres: ClassVar[Postgres]
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
         self.counts: dict[str, int] = defaultdict(int)
-        self.postgres = self.server.database(template=self.settled)
+        empty(self.postgres)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work)
@@ -278,11 +277,10 @@ class Stores(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.loop.close()
-        self.server.drop(self.postgres.name)
 
 
-def test_any_sequence_of_commands(postgres_server: PostgresServer, settled: str) -> None:
-    Stores.server, Stores.settled = postgres_server, settled
+def test_any_sequence_of_commands(postgres: Postgres) -> None:
+    Stores.postgres = postgres
     machine = Stores.TestCase
     machine.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
     machine().runTest()
