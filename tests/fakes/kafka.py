@@ -52,8 +52,9 @@ class Kafka:
         pom = (ROOT / "tests/fakes/kafka.pom.xml").read_bytes()
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nexus-cos"
         cache = Path(os.environ.get("NEXUS_BUILD_CACHE", home))
-        self._jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
-        assert (self._jars / ".complete").exists(), "no broker here: run scripts/test-packages"
+        jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+        self._java = (*JAVA, QUIET, "-cp", f"{jars}/*")
+        assert (jars / ".complete").exists(), "no broker here: run scripts/test-packages"
         self._folder = tempfile.TemporaryDirectory(prefix="nexus-tests-kafka-")
         self._process: subprocess.Popen[bytes] | None = None
         self._regions = itertools.count(1)
@@ -66,15 +67,25 @@ class Kafka:
         properties.write_text(
             PROPERTIES.format(port=self.port, controller=self._controller, folder=folder)
         )
-        java = (*JAVA, QUIET, "-cp", f"{self._jars}/*")
         subprocess.run(
-            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties],
+            [*self._java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties],
             check=True,
             capture_output=True,
         )
-        with (folder / "output").open("wb") as output:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Starts it, and waits until it takes connections."""
+        folder = Path(self._folder.name)
+        with (folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                [*java, "kafka.Kafka", properties],
+                [*self._java, "kafka.Kafka", folder / "server.properties"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -86,13 +97,12 @@ class Kafka:
             assert self._process.poll() is None, (folder / "output").read_text()
             assert time.monotonic() < deadline, "Kafka does not answer"
             time.sleep(0.05)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._folder.cleanup()
+    def kill(self) -> None:
+        """SIGKILL; what it acknowledged the kernel has."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def region(self) -> str:
         """A region that no other test has."""

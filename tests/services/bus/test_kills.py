@@ -1,5 +1,10 @@
-"""Whatever is killed and when: what was acknowledged is there, told once and in order."""
+"""Whatever is killed and when: what was acknowledged is there, told once and in order.
 
+Processes of ours are killed at random moments, and the database server itself, on both buses; in
+the long form the broker too.
+"""
+
+import asyncio
 import multiprocessing
 import random
 import time
@@ -8,22 +13,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fakes.courier import TENANTS, Life, Town, until, work_for_ever, write_for_ever
-from tests.fakes.postgres import Postgres
+from tests.fakes.courier import TENANTS, Life, Town, settle, until, work_for_ever, write_for_ever
+from tests.fakes.postgres import Postgres, PostgresServer
 
 SHORT_KILLS = 8
 LONG_KILLS = 100
 PAUSE_SECONDS = (0.02, 0.25)
 DRAIN_SECONDS = 90.0
+RESTART_SECONDS = 30.0
+DATABASE = ("the database",)
+BROKER = ("the broker",)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of its own, since it is killed; what it acknowledged has left its process."""
+    with PostgresServer() as server:
+        made = server.database()
+        asyncio.run(settle(made, tmp_path))
+        made.run(f'ALTER DATABASE "{made.name}" SET synchronous_commit = on')
+        yield made
 
 
 class Family:
     """A writer, two relays with read models, two consumers: each replaced when it was killed."""
 
-    def __init__(self, town: Town, acknowledged: Path) -> None:
+    def __init__(self, town: Town, acknowledged: Path, servers: dict[tuple[str, ...], Any]) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.fakes.courier"])
         self._town = town
@@ -31,11 +50,16 @@ class Family:
         self._started = 0
         carry = ("relay", "project", "sweep events")
         self.roles: list[tuple[str, ...]] = [(), carry, carry, *[("consume taker",)] * 2]
+        self.roles += servers
+        self._servers = servers
         self._alive: dict[int, BaseProcess] = {}
 
     def start(self, place: int) -> None:
+        """Starts one, or starts it again; servers run already."""
         self._started += 1
         only = self.roles[place]
+        if only in self._servers:
+            return
         if only:
             made = self._context.Process(target=work_for_ever, args=(self._town, only))
         else:
@@ -45,7 +69,11 @@ class Family:
         self._alive[place] = made
 
     def kill(self, place: int) -> None:
-        """SIGKILL."""
+        """SIGKILL; a server is started again at once."""
+        role = self.roles[place]
+        if role in self._servers:
+            restart(self._servers[role])
+            return
         process = self._alive.pop(place)
         assert process.is_alive(), f"{self.roles[place] or 'the writer'} ended by itself"
         process.kill()
@@ -57,9 +85,23 @@ class Family:
             self.kill(place)
 
 
+def restart(server: Any) -> None:
+    """Kills a server and starts it; its orphans may be in the way for a moment."""
+    server.kill()
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            server.start()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
 @contextmanager
-def family(town: Town, acknowledged: Path) -> Iterator[Family]:
-    made = Family(town, acknowledged)
+def family(town: Town, acknowledged: Path, servers: dict[tuple[str, ...], Any]) -> Iterator[Family]:
+    made = Family(town, acknowledged, servers)
     try:
         for place in range(len(made.roles)):
             made.start(place)
@@ -68,17 +110,23 @@ def family(town: Town, acknowledged: Path) -> Iterator[Family]:
         made.end()
 
 
-def kill_at_random(town: Town, acknowledged: Path, kills: int) -> str:
+def kill_at_random(
+    town: Town, acknowledged: Path, kills: int, servers: dict[tuple[str, ...], Any]
+) -> str:
     """Kills one after the other while all work, and starts each again; what was acknowledged."""
     chance = random.Random(kills)
-    with family(town, acknowledged) as alive:
+    with family(town, acknowledged, servers) as alive:
         deadline = time.monotonic() + 30
         while not acknowledged.exists() or not acknowledged.stat().st_size:
             assert time.monotonic() < deadline, "nothing was written"
             time.sleep(0.01)
-        for _ in range(kills):
+        # Everyone once; then a server once for four of the others, as it takes seconds to start.
+        places = list(range(len(alive.roles)))
+        chance.shuffle(places)
+        weights = [1 if role in servers else 4 for role in alive.roles]
+        places += chance.choices(range(len(alive.roles)), weights, k=kills)
+        for place in places[:kills]:
             time.sleep(chance.uniform(*PAUSE_SECONDS))
-            place = chance.randrange(len(alive.roles))
             alive.kill(place)
             alive.start(place)
     return acknowledged.read_text()
@@ -130,17 +178,24 @@ async def check(life: Life, postgres: Postgres, acknowledged: str) -> None:
     assert postgres.run("SELECT count(*) FROM taker.parked") == 0
 
 
-async def killed(town: Town, postgres: Postgres, folder: Path, kills: int) -> None:
-    lines = kill_at_random(town, folder / "acknowledged", kills)
+async def killed(town: Town, postgres: Postgres, lines: str) -> None:
     async with town.life() as life:
         life.run()
         await check(life, postgres, lines)
 
 
 async def test_kills_at_random_moments(town: Town, postgres: Postgres, tmp_path: Path) -> None:
-    await killed(town, postgres, tmp_path, SHORT_KILLS)
+    servers = {DATABASE: postgres.server}
+    lines = kill_at_random(town, tmp_path / "acknowledged", SHORT_KILLS, servers)
+    await killed(town, postgres, lines)
 
 
 @pytest.mark.prove
-async def test_a_hundred_kills(town: Town, postgres: Postgres, tmp_path: Path) -> None:
-    await killed(town, postgres, tmp_path, LONG_KILLS)
+async def test_a_hundred_kills(
+    town: Town, postgres: Postgres, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    servers: dict[tuple[str, ...], Any] = {DATABASE: postgres.server}
+    if town.kafka:
+        servers[BROKER] = request.getfixturevalue("kafka")
+    lines = kill_at_random(town, tmp_path / "acknowledged", LONG_KILLS, servers)
+    await killed(town, postgres, lines)
