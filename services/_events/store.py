@@ -5,9 +5,10 @@
     )
     found = await execute(session, GUEST_LIST, id, lambda state: invite(state, command), …)
 
-`decide(state) -> events` says what a command does, or raises; `evolve(state, event) -> state` what
-an event means. Both are pure. The first event makes the stream, at version 1. Events are appended if
-the version is still the one that was decided upon, and published in the same transaction.
+`decide(state) -> events` says what a command does, or raises; `evolve(state, event) -> state`
+what an event means. Both are pure. The first event makes the stream, at version 1. Events are
+appended if the version is still the one that was decided upon, and published in the same
+transaction.
 
 Snapshots are a shortcut, made every `snapshot_every` events and thrown away when the state's type
 has another shape: the log alone is the truth.
