@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from edge import access, family, roles
 from edge.settings import Settings
 from ops import run_dir, settings_pages
+from ops.errors import Rejected
 from ops.inherited import Inherited
 from ops.listeners import ListenError, split_host_port, tcp_slots
 from ops.node import Role
@@ -95,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
     demo.add_argument("--stream", help="name of the stream")
     demo.add_argument("--key", help="bearer key; better in NEXUS_DEMO_KEY, which others cannot see")
+    token = commands.add_parser("token", parents=[common], help="mint a bearer token")
+    token.add_argument("--tenant", required=True, help="for which tenant it is")
+    token.add_argument("--subject", default="operator", help="whose it is (default: operator)")
+    token.add_argument("--permissions", default="", help="what it opens, separated by commas")
+    token.add_argument("--plan", default="", help="its plan, for limits")
+    token.add_argument("--seconds", type=int, default=3_600, help="how long it lasts (3600)")
     settings = commands.add_parser("settings", parents=[common], help="print effective settings")
     form = settings.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the reference page")
@@ -191,6 +198,25 @@ def whip_address(url: str, *, stream: str) -> str:
     return url
 
 
+def _token(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
+    from edge import token_keys  # noqa: PLC0415
+
+    try:
+        made = token_keys.mint(
+            loaded.settings,
+            tenant=chosen.tenant,
+            subject=chosen.subject,
+            permissions=chosen.permissions,
+            plan=chosen.plan,
+            seconds=chosen.seconds,
+        )
+    except (Rejected, OSError) as fault:
+        _complain(str(fault))
+        return EXIT_SETTINGS
+    _say(f"{made}\n")
+    return EXIT_OK
+
+
 def _doctor(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     from edge import doctor  # noqa: PLC0415
 
@@ -234,6 +260,7 @@ _COMMANDS: Final = {
     "up": _up,
     "serve": _serve,
     "demo": _demo,
+    "token": _token,
     "doctor": _doctor,
     "settings": _settings,
     **dict.fromkeys(_PAGES, _page),

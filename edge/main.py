@@ -3,6 +3,7 @@
     nexus up [--demo | --no-demo]     starts a node and keeps it running
     nexus serve ROLE                  one role, for debugging; the supervisor starts children so
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
+    nexus token --tenant T [--permissions A,B]   mints a bearer token for the gateway
     nexus doctor [--json]             looks at this machine and says what to do
     nexus settings [--markdown | --sample]
     nexus metrics | dashboard | alerts   a reference, and what Grafana and Prometheus take
