@@ -45,6 +45,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "media.silent": 504,
     "auth.missing": 401,
     "auth.invalid": 401,
+    "auth.expired": 401,
     "auth.forwarded": 401,
     "auth.forbidden": 403,
     "auth.unavailable": 503,

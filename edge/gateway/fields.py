@@ -1,0 +1,116 @@
+"""Which header fields cross the gateway, in either direction.
+
+Never crossing: what belongs to one connection (RFC 9110, section 7.6.1), and what only we may say
+(`x-nexus-*`). Forwarding fields of a client are replaced by our own; they are believed only from
+`edge.trusted_proxies`, whose word has become the client's address already.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+Pairs = list[tuple[str, str]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+FORWARDING: Final = frozenset(
+    {"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"}
+)
+_OURS: Final = "x-nexus-"
+_REQUEST_ONLY: Final = frozenset({"host", "content-length", "expect"})
+_NAME: Final = "nexus"
+
+PROXY_ERRORS: Final[Mapping[str, int]] = {
+    "destination_unavailable": 503,
+    "connection_refused": 502,
+    "connection_terminated": 502,
+    "connection_timeout": 504,
+    "http_response_timeout": 504,
+    "http_protocol_error": 502,
+    "proxy_loop_detected": 502,
+}
+"""Types of RFC 9209, section 2.3, that we tell of, and the statuses they become."""
+
+
+def to_upstream(pairs: Iterable[tuple[str, str]], *, keep_authorization: bool) -> Pairs:
+    """A client's fields as an upstream may see them, names in lower case."""
+    lower = [(name.lower(), value) for name, value in pairs]
+    named = _named(lower)
+    return [
+        (name, value)
+        for name, value in lower
+        if name not in HOP_BY_HOP
+        and name not in named
+        and name not in FORWARDING
+        and name not in _REQUEST_ONLY
+        and not name.startswith((_OURS, "x-forwarded-"))
+        and (keep_authorization or name not in {"authorization", "x-api-key"})
+    ]
+
+
+def to_client(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """An upstream's fields as a client may see them, names in lower case."""
+    lower = [(name.lower(), value) for name, value in pairs]
+    named = _named(lower)
+    return [
+        (name, value)
+        for name, value in lower
+        if name not in HOP_BY_HOP
+        and name not in named
+        and not name.startswith(_OURS)
+        and name not in {"server", "content-length"}
+    ]
+
+
+def forwarded(*, address: str, scheme: str, host: str, via: str = "") -> Pairs:
+    """What we say of where a request came from."""
+    return [
+        ("x-forwarded-for", address),
+        ("x-forwarded-proto", scheme),
+        ("x-forwarded-host", host),
+        ("via", f"{via}, 1.1 {_NAME}" if via else f"1.1 {_NAME}"),
+    ]
+
+
+def is_loop(via: str) -> bool:
+    """Whether a request has come through us too often (RFC 9110, section 7.6.3)."""
+    return sum(1 for hop in via.split(",") if hop.strip().endswith(f" {_NAME}")) >= 4
+
+
+def proxy_status(error: str, *, details: str = "") -> str:
+    """The value of Proxy-Status (RFC 9209)."""
+    assert error in PROXY_ERRORS, error
+    quoted = details.replace("\\", "").replace('"', "'")
+    return f"{_NAME}; error={error}" + (f'; details="{quoted}"' if quoted else "")
+
+
+def first(pairs: Iterable[tuple[str, str]], name: str) -> str:
+    """The first field of this name, "" without; names are in lower case."""
+    return next((value for known, value in pairs if known == name), "")
+
+
+def joined(pairs: Iterable[tuple[str, str]], name: str) -> str:
+    """All fields of this name as one list (RFC 9110, section 5.3)."""
+    return ", ".join(value for known, value in pairs if known == name)
+
+
+def without(pairs: Iterable[tuple[str, str]], *names: str) -> Pairs:
+    """All but these."""
+    return [(name, value) for name, value in pairs if name not in names]
+
+
+def _named(lower: Pairs) -> frozenset[str]:
+    """What the field Connection names, so that it ends here too."""
+    if not any(name == "connection" for name, _ in lower):
+        return frozenset()
+    return frozenset(option.strip().lower() for option in joined(lower, "connection").split(","))

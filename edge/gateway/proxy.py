@@ -1,0 +1,320 @@
+"""Passes a request on to an upstream's servers, and their answer back as it comes.
+
+    breaker ─▶ server (balancer) ─▶ send ─▶ head within the deadline ─▶ the body streams
+                                      └─ failed: again on another server, if it may be repeated
+
+A request body that is short is kept, so that it can be sent again; a long one streams and is sent
+once. Hedging sends a read that has no answer yet to a second server as well; the first good answer
+counts and the other is dropped. What could not be had is told by Proxy-Status (RFC 9209).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from edge.gateway.balancer import Server
+from edge.gateway.exchange import Answer, Body
+from edge.gateway.fields import PROXY_ERRORS, Pairs, proxy_status, to_client
+from edge.gateway.retries import KEPT_BODY_BYTES_MAX, may_repeat, pause_seconds
+from edge.gateway.upstreams import Known
+from edge.problems import Refusal
+from ops import metrics
+from ops.tasks import SupervisedGroup
+from services.platform.backend_api.api import Retry
+
+READS: Final = frozenset({"GET", "HEAD"})
+_NO_RETRY: Final = Retry(attempts_max=1, budget_percent=0)
+_SKIPPED: Final = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
+
+_asked = metrics.counter(
+    "nexus_gateway_upstream_requests",
+    "Requests to upstreams by their status, or by what went wrong.",
+    ("upstream", "outcome"),
+)
+_repeated = metrics.counter(
+    "nexus_gateway_upstream_repeats",
+    "Requests sent again: retries after failures, hedges before answers.",
+    ("upstream", "why"),
+)
+_seconds = metrics.histogram(
+    "nexus_gateway_upstream_seconds",
+    "From asking a server to the head of its answer.",
+    ("upstream",),
+)
+
+
+@dataclass(slots=True)
+class Outbound:
+    """A request as an upstream gets it."""
+
+    method: str
+    target: str
+    """Path and query, percent-encoded."""
+    headers: Pairs
+    body: Body
+    body_bytes_max: int
+    keyed: bool = False
+    """Whether it carries an Idempotency-Key."""
+    hash_key: str = ""
+    """For upstreams that are balanced by hash."""
+    deadline: float = 0.0
+    """When the head of the answer must be there, by the loop's clock."""
+    kept: bytes | None = field(default=None, repr=False)
+    """The body, when it is short enough to be sent again."""
+    refused: Refusal | None = None
+    """Why the client's body could not be passed on."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of one attempt."""
+
+    server: Server | None
+    response: aiohttp.ClientResponse | None = None
+    error: str = ""
+    refused: Refusal | None = None
+    """It was not sent, or the client is at fault."""
+
+    @property
+    def good(self) -> bool:
+        return self.response is not None and self.response.status < 500
+
+    def close(self) -> None:
+        if self.response is not None:
+            self.response.close()
+
+
+class Proxy:
+    """Speaks to upstreams for one worker. Owns nothing: the session is the caller's."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        tasks: SupervisedGroup,
+        clock: Callable[[], float],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """clock: the event loop's."""
+        self._session = session
+        self._tasks = tasks
+        self._clock = clock
+        self._chance = chance
+
+    async def send(self, upstream: Known, outbound: Outbound) -> Answer:
+        """The upstream's answer; its stream is the caller's to close.
+
+        Raises Refusal (408 or 413: the client's body; 502, 503, 504).
+        """
+        length = outbound.body.length
+        if length is not None and length <= KEPT_BODY_BYTES_MAX:
+            outbound.kept = await outbound.body.read(outbound.body_bytes_max)
+        upstream.budget.request()
+        outcome = await self._until_good(upstream, outbound)
+        upstream.report(self._clock())
+        response = outcome.response
+        if response is None:
+            raise outcome.refused or _failed(outcome, upstream)
+        return Answer(
+            response.status,
+            to_client(response.headers.items()),
+            stream=_Stream(response),
+        )
+
+    async def _until_good(self, upstream: Known, outbound: Outbound) -> _Outcome:
+        rule = upstream.rule.retry or _NO_RETRY
+        repeatable = may_repeat(
+            outbound.method, keyed=outbound.keyed, body_kept=outbound.kept is not None
+        )
+        tried: list[Server] = []
+        for attempt in range(1, rule.attempts_max + 1):
+            outcome = await self._attempt(upstream, outbound, tried, repeatable=repeatable)
+            response = outcome.response
+            bad = response is None or response.status in rule.statuses
+            last = attempt == rule.attempts_max or outcome.refused is not None
+            if not bad or not repeatable or last:
+                return outcome
+            pause = pause_seconds(rule, attempt + 1, chance=self._chance())
+            if self._clock() + pause >= outbound.deadline or not upstream.budget.spend():
+                return outcome
+            outcome.close()
+            _repeated.inc(labels=(upstream.rule.name, "retry"))
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _attempt(
+        self, upstream: Known, outbound: Outbound, tried: list[Server], *, repeatable: bool
+    ) -> _Outcome:
+        rule = upstream.rule
+        if rule.hedge_ms and repeatable and outbound.method in READS and len(rule.targets) > 1:
+            return await self._hedged(upstream, outbound, tried)
+        return await self._one(upstream, outbound, tried)
+
+    async def _hedged(self, upstream: Known, outbound: Outbound, tried: list[Server]) -> _Outcome:
+        """The first good answer of two servers, the second asked a little later."""
+        first = self._tasks.start("first", self._one(upstream, outbound, tried))
+        under_way = {first}
+        try:
+            await asyncio.wait(under_way, timeout=upstream.rule.hedge_ms / 1_000)
+            if first.done() or not upstream.budget.spend():
+                return await first
+            _repeated.inc(labels=(upstream.rule.name, "hedge"))
+            under_way.add(self._tasks.start("hedge", self._one(upstream, outbound, tried)))
+            last: _Outcome | None = None
+            while under_way:
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if last is not None:
+                        last.close()
+                    last = task.result()
+                    if last.good:
+                        return last
+            assert last is not None
+            return last
+        finally:
+            for task in under_way - {first} if first.done() else under_way:
+                task.cancel()
+                task.add_done_callback(_drop)
+
+    async def _one(self, upstream: Known, outbound: Outbound, tried: list[Server]) -> _Outcome:
+        """One server's answer. What goes wrong is in the outcome, not raised."""
+        began = self._clock()
+        ticket = 0
+        if upstream.breaker is not None:
+            admitted = upstream.breaker.admit(began)
+            if admitted is None:
+                return _Outcome(None, refused=_open(upstream, began))
+            ticket = admitted
+        server = upstream.balancer.pick(began, key=outbound.hash_key, without=tried)
+        tried.append(server)
+        outcome = _Outcome(server)
+        ok: bool | None = None
+        try:
+            await self._ask(upstream, outbound, server, outcome)
+            ok = None if outcome.refused is not None else outcome.good
+        finally:
+            now = self._clock()
+            upstream.balancer.settle(server, ok=ok, seconds=now - began, now=now)
+            if upstream.breaker is not None:
+                upstream.breaker.settle(ticket, ok=ok, seconds=now - began, now=now)
+        said = str(outcome.response.status) if outcome.response is not None else outcome.error
+        _asked.inc(labels=(upstream.rule.name, said))
+        _seconds.observe(now - began, labels=(upstream.rule.name,))
+        return outcome
+
+    async def _ask(
+        self, upstream: Known, outbound: Outbound, server: Server, outcome: _Outcome
+    ) -> None:
+        left = outbound.deadline - self._clock()
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=min(upstream.rule.connect_ms / 1_000, max(left, 0.001)),
+            sock_read=None,
+        )
+        headers = [*outbound.headers, ("x-nexus-timeout-ms", str(max(int(left * 1_000), 0)))]
+        length = outbound.body.length
+        if outbound.kept is None and length is not None:
+            headers.append(("content-length", str(length)))
+        try:
+            async with asyncio.timeout(left):
+                outcome.response = await self._session.request(
+                    outbound.method,
+                    URL(server.url + outbound.target, encoded=True),
+                    headers=headers,
+                    data=self._data(outbound),
+                    allow_redirects=False,
+                    skip_auto_headers=_SKIPPED,
+                    timeout=timeout,
+                )
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            outcome.error = _cause(error)
+            outcome.refused = outbound.refused
+
+    def _data(self, outbound: Outbound) -> Any:
+        if outbound.kept is not None:
+            return outbound.kept or None
+        return _pieces(outbound)
+
+
+class _Stream:
+    """The body of a server's answer."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def read(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ConnectionResetError("the upstream's answer broke off") from error
+
+    def close(self) -> None:
+        response = self._response
+        # A connection whose answer was read to its end is used again.
+        if response.content.at_eof():
+            response.release()
+        else:
+            response.close()
+
+
+async def _pieces(outbound: Outbound) -> AsyncIterator[bytes]:
+    try:
+        while piece := await outbound.body.piece(outbound.body_bytes_max):
+            yield piece
+    except Refusal as refused:
+        outbound.refused = refused
+        raise
+
+
+def _drop(task: "asyncio.Task[_Outcome]") -> None:
+    """A hedge that nobody waits for any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _cause(error: BaseException) -> str:
+    """The type of RFC 9209 that tells of an error."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "connection_timeout"
+    if isinstance(error, TimeoutError):
+        return "http_response_timeout"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connection_refused"
+    if isinstance(error, aiohttp.ClientConnectionError | OSError):
+        return "connection_terminated"
+    return "http_protocol_error"
+
+
+def _failed(outcome: _Outcome, upstream: Known) -> Refusal:
+    status = PROXY_ERRORS[outcome.error]
+    headers = {"Proxy-Status": proxy_status(outcome.error)}
+    if status == 503:
+        headers["Retry-After"] = "1"
+    return Refusal(
+        status,
+        "who answers this cannot be reached" if status != 504 else "who answers this took too long",
+        code=f"gateway.{outcome.error}",
+        headers=headers,
+        fields={"upstream": upstream.rule.name},
+    )
+
+
+def _open(upstream: Known, now: float) -> Refusal:
+    assert upstream.breaker is not None
+    wait = max(1, round(upstream.breaker.wait_seconds(now) + 0.5))
+    details = "its breaker is open"
+    return Refusal(
+        503,
+        "who answers this is left alone for a while, since it failed too often",
+        code="gateway.breaker_open",
+        headers={
+            "Retry-After": str(wait),
+            "Proxy-Status": proxy_status("destination_unavailable", details=details),
+        },
+        fields={"upstream": upstream.rule.name},
+    )
