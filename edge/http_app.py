@@ -53,6 +53,7 @@ _seconds = metrics.histogram(
 _CLASSES: Final = {
     **{name: name for name in ("whip", "whep", "hls", "api")},
     **dict.fromkeys(("livez", "readyz", "metrics"), "operations"),
+    **dict.fromkeys(("v1", "openapi.json", "docs"), "gateway"),
 }
 _EVENTS: Final = "/api/events"
 """Where answers are streams that take hours."""
@@ -60,12 +61,21 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"
 
 
 ADMISSION: Final = web.AppKey("nexus.admission", Admission)
+GATEWAY: Final[web.AppKey[Handler]] = web.AppKey("nexus.gateway")
+_GATEWAY_PATHS: Final = "/v1/{tail:.*}"
 
 
 def make_app(
-    settings: HttpSettings, parts: Sequence[Routed], admission: Admission
+    settings: HttpSettings,
+    parts: Sequence[Routed],
+    admission: Admission,
+    *,
+    gateway: Handler | None = None,
 ) -> web.Application:
-    """The application of these route tables. Nobody has started it yet."""
+    """The application of these route tables. Nobody has started it yet.
+
+    gateway: answers what is below /v1, and whatever else no table has.
+    """
     app = web.Application(middlewares=[_guard], client_max_size=settings.sdp_bytes_max + 1)
     app[ADMISSION] = admission
     for part in parts:
@@ -76,6 +86,9 @@ def make_app(
             if route.method == "GET" and ("HEAD", route.path) not in declared:
                 app.router.add_route("HEAD", route.path, handler)
     app.router.add_route("OPTIONS", "/api/{tail:.*}", _preflight)
+    if gateway is not None:
+        app[GATEWAY] = gateway
+        app.router.add_route("*", _GATEWAY_PATHS, gateway)
     app.on_response_prepare.append(_headers)
     return app
 
@@ -150,6 +163,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         refuse_ambiguous(request.raw_path)
         request[FIELDS] = fields_of(request.headers.items())
         _account(request)
+        missing = request.match_info.http_exception
+        if missing is not None and missing.status == 404 and GATEWAY in request.app:
+            handler = request.app[GATEWAY]
         return await handler(request)
     except NexusError as error:
         answer = response(refusal(error))

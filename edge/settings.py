@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edge.access import AuthSettings
 from edge.demo.settings import DemoSettings
+from edge.gateway.settings import GatewaySettings
 from edge.graphql.settings import GraphqlSettings
 from edge.http_settings import HttpSettings
 from edge.limit_settings import LimitSettings
@@ -16,8 +17,10 @@ from media.webrtc_settings import WebrtcSettings
 from ops.log import LogSettings
 from ops.node import NodeSettings
 from ops.region_settings import RegionSettings
+from ops.tokens import TokenSettings
 from ops.tracing import TracingSettings
 from services._events.settings import EventsSettings
+from services.platform.backend_api.api import BackendApiSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     graphql: GraphqlSettings = field(default_factory=GraphqlSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    backend_api: BackendApiSettings = field(default_factory=BackendApiSettings)
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)
     hls: HlsSettings = field(default_factory=HlsSettings)
     events: EventsSettings = field(default_factory=EventsSettings)

@@ -1,7 +1,7 @@
 """One edge worker: puts the HTTP side together, serves until it is cancelled, stops promptly.
 
     listening sockets ─ Door ─┬─ HlsConnection ── HlsServer ── Shelf (run directory)
-                              └─ aiohttp: pages, WHIP, WHEP, control API, operations
+                              └─ aiohttp: pages, WHIP, WHEP, control API, operations, gateway
     SEQPACKET to media ─ MediaLink: commands, the mirror of all streams, wake-ups for HLS
 
 Entering starts everything in this order, leaving stops it in the reverse one: no new connections,
@@ -20,6 +20,8 @@ from edge.access import Access
 from edge.admission import Admission, GuardedAccess
 from edge.control import Control, Events
 from edge.front import Door
+from edge.gateway.gateway import Clocks
+from edge.gateway.side import Business, GatewaySide, NoServices
 from edge.health import liveness, readiness
 from edge.hls_audience import Audience
 from edge.hls_connection import Surroundings
@@ -38,6 +40,7 @@ from edge.settings import Settings
 from edge.signalling import WHEP, WHIP, Signalling
 from edge.timer_wheel import TimerWheel
 from edge.tls import CHECK_SECONDS, Certificates, certificates
+from edge.token_keys import key_file
 from media.hls.shelf import Shelf
 from media.messages import StreamChanged
 from ops import descriptors, metrics
@@ -80,10 +83,19 @@ class Worker:
     Owns: everything it makes; the sockets stay the caller's (`Inherited.close`).
     """
 
-    def __init__(self, settings: Settings, inherited: Inherited, *, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inherited: Inherited,
+        *,
+        clock: Clock = SYSTEM,
+        business: Business | None = None,
+    ) -> None:
+        """business: what the gateway leads to, when it is not what the settings say."""
         self._settings = settings
         self._inherited = inherited
         self._clock = clock
+        self._business = business
         self._stack = AsyncExitStack()
         self.certificates: Certificates | None = None
         self._told: dict[str, float] = {}
@@ -163,7 +175,9 @@ class Worker:
         self.admission = admission
         self.events = Events(link=self.link, gate=gate, settings=settings.edge)
         await stack.enter_async_context(self.link)
-        app = make_app(settings.edge, self._parts(gate, access), admission)
+        self.gateway = await stack.enter_async_context(self._gateway(admission))
+        parts = [*self._parts(gate, access), *self.gateway.parts]
+        app = make_app(settings.edge, parts, admission, gateway=self.gateway.handle)
         http = HttpSide(app, settings.edge)
         await http.start()
         stack.push_async_callback(http.stop)
@@ -179,6 +193,22 @@ class Worker:
         await self.door.listen(self._inherited.http)
         if self.certificates is not None:
             await self.door.listen(self._inherited.https, context=self._context())
+
+    def _gateway(self, admission: Admission) -> GatewaySide:
+        settings = self._settings
+        business = self._business or Business(
+            NoServices(), (), operator_tenant=settings.backend_api.operator_tenant
+        )
+        return GatewaySide(
+            settings.gateway,
+            business,
+            tokens=settings.tokens,
+            key_file=key_file(settings),
+            clocks=Clocks(asyncio.get_running_loop().time, self._clock.unix),
+            admission=admission,
+            workers=settings.edge.workers or 1,
+            body_seconds=settings.edge.body_seconds,
+        )
 
     def _room(self) -> Room:
         """For how many connections this process has descriptors."""

@@ -73,7 +73,7 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """Starts workers with the settings' sections given; all are stopped at the end."""
     async with AsyncExitStack() as stack:
 
-        async def make(*, https: bool = False, **sections: Any) -> Running:
+        async def make(*, https: bool = False, business: Any = None, **sections: Any) -> Running:
             shelf = FakeShelf()
             monkeypatch.setattr(worker, "Shelf", lambda *_args, **_options: shelf)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,7 +85,9 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             settings = replace(base, node=node, **sections)
             inherited = Inherited(http=listening[:1], https=listening[1:], media=[ours])
             media = await stack.enter_async_context(FakeMedia(theirs))
-            running = await stack.enter_async_context(worker.Worker(settings, inherited))
+            running = await stack.enter_async_context(
+                worker.Worker(settings, inherited, business=business)
+            )
             await eventually(lambda: running.link.ready)
             ports = [sock.getsockname()[1] for sock in listening]
             return Running(running, media, shelf, ports[0], ports[-1])
