@@ -122,12 +122,11 @@ class Dispatch:
         inbound, treatment, principal = asked.inbound, asked.treatment, asked.principal
         upstream = self._chosen(asked)
         if is_loop(inbound.headers.get("Via", "")):
-            error = "proxy_loop_detected"
             raise Refusal(
                 502,
                 "this request goes round in circles",
-                code=f"gateway.{error}",
-                headers={"Proxy-Status": proxy_status(error)},
+                code="gateway.proxy_loop_detected",
+                headers={"Proxy-Status": proxy_status("proxy_loop_detected")},
             )
         check_length(inbound.body.length, treatment.body_bytes_max)
         change, body = treatment.request, inbound.body

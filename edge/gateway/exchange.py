@@ -159,12 +159,11 @@ class _Again:
 
 
 def _broken_off() -> Refusal:
-    error = "connection_terminated"
     return Refusal(
         502,
         "the answer broke off",
-        code=f"gateway.{error}",
-        headers={"Proxy-Status": proxy_status(error)},
+        code="gateway.connection_terminated",
+        headers={"Proxy-Status": proxy_status("connection_terminated")},
     )
 
 

@@ -30,16 +30,16 @@ _OURS: Final = "x-nexus-"
 _REQUEST_ONLY: Final = frozenset({"host", "content-length", "expect"})
 _NAME: Final = "nexus"
 
-PROXY_ERRORS: Final[Mapping[str, int]] = {
-    "destination_unavailable": 503,
-    "connection_refused": 502,
-    "connection_terminated": 502,
-    "connection_timeout": 504,
-    "http_response_timeout": 504,
-    "http_protocol_error": 502,
-    "proxy_loop_detected": 502,
+PROXY_ERRORS: Final[Mapping[str, tuple[int, str]]] = {
+    "destination_unavailable": (503, "gateway.breaker_open"),
+    "connection_refused": (502, "gateway.connection_refused"),
+    "connection_terminated": (502, "gateway.connection_terminated"),
+    "connection_timeout": (504, "gateway.connection_timeout"),
+    "http_response_timeout": (504, "gateway.http_response_timeout"),
+    "http_protocol_error": (502, "gateway.http_protocol_error"),
+    "proxy_loop_detected": (502, "gateway.proxy_loop_detected"),
 }
-"""Types of RFC 9209, section 2.3, that we tell of, and the statuses they become."""
+"""Types of RFC 9209, section 2.3, that we tell of, and the statuses and codes that they become."""
 
 
 def to_upstream(pairs: Iterable[tuple[str, str]], *, keep_authorization: bool) -> Pairs:

@@ -359,7 +359,7 @@ def _over(rules: tuple[Rule, ...], rule: Rule, verdicts: list[Verdict]) -> Refus
     return Refusal(
         429,
         f"these are more requests than the limit {rule.name} allows: try again in {after} s",
-        code="limits.rate",
+        code="gateway.limited",
         headers={
             "Retry-After": str(after),
             "RateLimit-Policy": ", ".join(one.policy for one in rules),

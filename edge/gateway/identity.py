@@ -15,10 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from ops import metrics
 from ops.errors import Rejected
 from ops.tokens import TokenRejected, Verified, Verifier
 from services._kit.actor import Actor, ActorKind
 from services.platform.backend_api.api import Access, Consumer
+
+_known = metrics.gauge(
+    "nexus_gateway_principals", "Tokens and API keys whose bearer is remembered."
+)
 
 KEY_CHARACTERS_MAX: Final = 512
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
@@ -151,6 +156,7 @@ class Identities:
         if len(known) >= self._known_max:
             del known[next(iter(known))]
         known[name] = found
+        _known.set(len(self._by_header) + len(self._by_key))
         return found
 
 

@@ -291,15 +291,13 @@ def _cause(error: BaseException) -> str:
 
 
 def _failed(outcome: _Outcome, upstream: Known) -> Refusal:
-    status = PROXY_ERRORS[outcome.error]
-    headers = {"Proxy-Status": proxy_status(outcome.error)}
-    if status == 503:
-        headers["Retry-After"] = "1"
+    status, code = PROXY_ERRORS[outcome.error]
+    message = "took too long" if status == 504 else "cannot be reached"
     return Refusal(
         status,
-        "who answers this cannot be reached" if status != 504 else "who answers this took too long",
-        code=f"gateway.{outcome.error}",
-        headers=headers,
+        f"who answers this {message}",
+        code=code,
+        headers={"Proxy-Status": proxy_status(outcome.error)},
         fields={"upstream": upstream.rule.name},
     )
 

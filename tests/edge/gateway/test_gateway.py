@@ -170,7 +170,7 @@ async def test_a_limit_counts_cost_and_says_when_to_come_back(made: Made) -> Non
     assert said.headers["RateLimit-Policy"] == '"few";q=6;w=60'
     assert said.headers["RateLimit"] == '"few";r=1;t=50'
     said = await gateway.ask("POST", "/v1/stall/items", json={"name": "x"}, headers=headers)
-    assert (said.status, said.json["code"]) == (429, "limits.rate")
+    assert (said.status, said.json["code"]) == (429, "gateway.limited")
     assert (said.json["limit"], said.headers["Retry-After"]) == ("few", "40")
     assert said.headers["RateLimit"] == '"few";r=1;t=40'
     assert (await gateway.get(ITEM, headers=headers)).status == 200, "that costs one"
