@@ -12,7 +12,7 @@ every row). The answer to setting them is compared with what was asked, and so i
 connection has when it is checked out. Nobody else may change them: a session that ends inside a
 transaction, or whose connection broke, is not used again.
 
-Single rows are read past the pool where that is possible: see `ops/db_pipeline.py`.
+What only reads may go past the pool: see `ops/db_reader.py`.
 
 What the database refuses is told apart in `DatabaseFault`'s docstring. It knows no table; queries
 are in each service's `store.py`.
@@ -223,81 +223,6 @@ class Session:
         return bool(self._connection.is_in_transaction())
 
 
-class Reader(Session):
-    """What a read has: single rows come by a shared connection, all else by one of the pool's.
-
-    Each statement is a transaction of its own, unless it is inside `transaction()`.
-    """
-
-    __slots__ = ("_checkout", "_database", "_inner")
-
-    def __init__(self, database: "Database", pin: Pin) -> None:
-        self._database = database
-        self.pin = pin
-        self._inner: Session | None = None
-        self._checkout: Checkout | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        checkout, self._checkout, self._inner = self._checkout, None, None
-        if checkout is not None:
-            await checkout.__aexit__(kind, error, trace)
-
-    async def row(self, sql: str, *values: Any) -> Any:
-        if self._inner is None:
-            try:
-                return await self._database.pipelined(self.pin, sql, values)
-            except CannotPipeline:
-                pass
-        return await (await self._session()).row(sql, *values)
-
-    async def value(self, sql: str, *values: Any) -> Any:
-        if self._inner is None:
-            try:
-                found = await self._database.pipelined(self.pin, sql, values)
-            except CannotPipeline:
-                pass
-            else:
-                return None if found is None else next(iter(found.values()))
-        return await (await self._session()).value(sql, *values)
-
-    async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
-        return await (await self._session()).rows(sql, *values)
-
-    async def run(self, sql: str, *values: Any) -> int:
-        return await (await self._session()).run(sql, *values)
-
-    async def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        await (await self._session()).run_many(sql, rows)
-
-    async def copy_in(
-        self, table: str, *, columns: Sequence[str], rows: Iterable[Sequence[Any]]
-    ) -> None:
-        await (await self._session()).copy_in(table, columns=columns, rows=rows)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
-        async with (await self._session()).transaction():
-            yield self
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._inner is not None and self._inner.in_transaction
-
-    async def _session(self) -> Session:
-        if self._inner is None:
-            self._checkout = Checkout(self._database, self.pin)
-            self._inner = await self._checkout.__aenter__()
-        return self._inner
-
-
 class Database:
     """The pool of one process for one server. `async with` it.
 
@@ -319,7 +244,7 @@ class Database:
         """Longest idle first."""
         self._by_pin: dict[Pin, list[asyncpg.Connection]] = {}
         self._count = 0
-        self._waiters: deque[asyncio.Future[_Given | None]] = deque()
+        self._waiters: deque[asyncio.Future[_Given | None]] = deque(maxlen=settings.waiters_max + 1)
         self._pipelines: OrderedDict[str, Pipeline] = OrderedDict()
         """By schema; longest unused first."""
         self._opening: set[str] = set()
@@ -342,13 +267,9 @@ class Database:
             pipeline.close()
         self._pipelines.clear()
 
-    def session(self, schema: str, tenant: str) -> "Checkout":
+    def session(self, schema: str, *, tenant: str) -> "Checkout":
         """`async with` it for a `Session` of a service and a tenant."""
         return Checkout(self, Pin(role_of(schema), schema, tenant))
-
-    def reader(self, schema: str, tenant: str) -> Reader:
-        """Likewise for what only reads; nothing is checked out before it must be."""
-        return Reader(self, Pin(role_of(schema), schema, tenant))
 
     async def pipelined(self, pin: Pin, sql: str, values: Sequence[Any]) -> Any:
         """The first row, by column name, or None. Raises CannotPipeline: ask the pool instead.

@@ -1,8 +1,8 @@
-"""Single-row reads of many tenants on one connection, one behind another without waiting.
+"""Single-row reads of many tenants on one connection, one behind another.
 
-Theory of operation. A handler's usual read is one row by its key. On a pool each costs a connection,
-a change of tenant and two round trips. Here all that a turn of the event loop asks leaves in one
-write, and the answers come in one read:
+Theory of operation. A handler's usual read is one row by its key. On a pool each costs a
+connection, a change of tenant and two round trips. Here all that a turn of the event loop asks
+leaves in one write, and the answers come in one read:
 
     Bind set tenant ─ Execute ─ Bind statement ─ Execute ─ Sync │ Bind set tenant ─ …
 
@@ -32,6 +32,8 @@ from ops.metrics import counter
 
 OUTSTANDING_MAX: Final = 64
 """Reads that one connection may owe; more go to the next connection, or to the pool."""
+OWED_MAX: Final = 4_096
+"""Items that one connection may owe, those that prepare among them; it takes no more by then."""
 STATEMENTS_MAX: Final = 500
 """Statements that one connection prepares; the SQL of services is fixed, so they are few."""
 STALLED_SECONDS: Final = 5.0
@@ -114,7 +116,7 @@ class Pipeline(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._transport  # noqa: SLF001
         self._statements: dict[str, _Statement] = {}
         self._prepared = 0
-        self._owed: deque[_Item] = deque()
+        self._owed: deque[_Item] = deque(maxlen=OWED_MAX)
         self._outgoing: list[bytes] = []
         self._buffer = b""
         self.broken = False
@@ -222,7 +224,7 @@ class Pipeline(asyncio.Protocol):
         return statement
 
     def _send(self, item: _Item, message: bytes) -> None:
-        if self.broken:
+        if self.broken or len(self._owed) == OWED_MAX:
             raise CannotPipeline
         self._owed.append(item)
         if not self._outgoing:

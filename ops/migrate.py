@@ -8,8 +8,9 @@ keeps each file's SHA-256: a file that was edited after it ran, or a gap in the 
 start. There is no way back: the next file mends the last.
 
 After each schema's files every table of it that has a `tenant` column is closed by forced row-level
-security; the owner alone, as whom only migrations run, sees all rows. Tables without one hold nothing of a tenant's and say so in their comment
-(`COMMENT ON TABLE … IS 'shared: why'`), else the migration is refused.
+security; the owner alone, as whom only migrations run, sees all rows. Tables without one hold
+nothing of a tenant's and say so in their comment (`COMMENT ON TABLE … IS 'shared: why'`), else the
+migration is refused.
 
 The run-time role may read and write rows of its own schema, nothing else; what it may not change
 (the audit log, events) its migration revokes. `current_setting('nexus.run_role')` names it there.

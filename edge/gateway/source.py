@@ -103,7 +103,7 @@ class ConfigSource:
         wanted = self._look_at_file()
         if self._database is not None:
             try:
-                async with self._database.session(SCHEMA, self._tenant) as session:
+                async with self._database.session(SCHEMA, tenant=self._tenant) as session:
                     found = await read_active(session)
             except DatabaseFault:
                 return

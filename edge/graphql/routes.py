@@ -185,7 +185,7 @@ class GraphqlApi:
 
 def _query(request: web.Request) -> dict[str, str]:
     try:
-        return pairs_once(request.rel_url.raw_query_string, "the query")
+        return pairs_once(request.rel_url.raw_query_string, what="the query")
     except Malformed as fault:
         raise Refused(fault.message, code=fault.code, always=True) from None
 

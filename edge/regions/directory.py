@@ -51,7 +51,7 @@ class LocalDirectory:
         self._clock = clock
 
     async def find(self, tenant: str) -> Placement | None:
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             return await Placements(session).find(tenant)
 
     async def reserve(self, tenant: str) -> Placement:
@@ -81,7 +81,7 @@ class LocalDirectory:
         )
 
     async def changes(self, after: int) -> Changes | None:
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             newest = await Placements(session).turn()
             if newest == after:
                 return None
@@ -93,7 +93,7 @@ class LocalDirectory:
         self, tenant: str, rule: Callable[[Placement | None], Placement]
     ) -> Placement:
         async with (
-            self._database.session(SCHEMA, "") as session,
+            self._database.session(SCHEMA, tenant="") as session,
             session.transaction(),
         ):
             placements = Placements(session)

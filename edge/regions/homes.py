@@ -124,7 +124,7 @@ class Homes:
             return known
         if tenant == self._settings.operators:
             return Placement(tenant=tenant, home=self.region)
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             placements = Placements(session)
             known = await placements.find(tenant)
             if not self._copied:
@@ -171,7 +171,7 @@ class Homes:
 
     async def look(self) -> None:
         """Learns what has changed in this region's table. Raises DatabaseFault."""
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             placements = Placements(session)
             if self._turn is None:
                 self._turn = await placements.turn()
@@ -195,7 +195,7 @@ class Homes:
         while more:
             more = await self._pull_once()
         self._heard = self._clock.monotonic()
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             leaving = await Placements(session).leaving(self.region)
         for placement in leaving:
             try:
@@ -209,13 +209,13 @@ class Homes:
     async def _pull_once(self) -> bool:
         """Copies one batch; whether there is more."""
         name = self._directory_name
-        async with self._database.session(SCHEMA, "") as session:
+        async with self._database.session(SCHEMA, tenant="") as session:
             copied = await Placements(session).copied(name)
         found = await self.directory.changes(copied or 0)
         if found is None and copied is not None:
             return False
         went_back = found is not None and found.turn < (copied or 0)
-        async with self._database.session(SCHEMA, "") as session, session.transaction():
+        async with self._database.session(SCHEMA, tenant="") as session, session.transaction():
             placements = Placements(session)
             if found is not None:
                 told = [one for one in found.placements if one.state is not State.RESERVED]
@@ -267,7 +267,7 @@ class Homes:
     async def _copy(self, placement: Placement) -> Placement:
         """Writes down what the directory has just said, and remembers it."""
         if not self._here:
-            async with self._database.session(SCHEMA, "") as session, session.transaction():
+            async with self._database.session(SCHEMA, tenant="") as session, session.transaction():
                 await Placements(session).copy([placement])
         return self._keep(placement)
 

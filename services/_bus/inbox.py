@@ -123,7 +123,7 @@ class Inbox:
     async def _take(self, envelope: Envelope) -> None:
         consumer = self.consumer
         names = (consumer.name, envelope.id, envelope.tenant, envelope.partitionkey)
-        opened = self._database.session(consumer.schema, envelope.tenant)
+        opened = self._database.session(consumer.schema, tenant=envelope.tenant)
         async with opened as session, session.transaction():
             found = await session.row(_TAKE, *names, consumer.hold)
             assert found is not None
@@ -142,7 +142,7 @@ class Inbox:
     async def _park(self, envelope: Envelope, fault: BaseException) -> None:
         consumer = self.consumer
         names = (consumer.name, envelope.id, envelope.tenant, envelope.partitionkey)
-        opened = self._database.session(consumer.schema, envelope.tenant)
+        opened = self._database.session(consumer.schema, tenant=envelope.tenant)
         async with opened as session, session.transaction():
             found = await session.row(_TAKE, *names, consumer.hold)
             if found is not None and found["fresh"]:
@@ -176,12 +176,12 @@ class Inbox:
         envelope, tries = found[0]
         dead = self._count(envelope, tries=tries + 1, fault=fault)
         pause = self._settings.retry_seconds(tries + 1)
-        async with self._database.session(self.consumer.schema, row["tenant"]) as session:
+        async with self._database.session(self.consumer.schema, tenant=row["tenant"]) as session:
             await session.run(_FAIL, row["seq"], tries, tries + 1, _text(fault), dead, pause)
 
     async def _try(self, row: Row, found: list[tuple[Envelope, int]]) -> None:
         """Notes in `found` what it tried, before it does."""
-        opened = self._database.session(self.consumer.schema, row["tenant"])
+        opened = self._database.session(self.consumer.schema, tenant=row["tenant"])
         async with opened as session, session.transaction():
             parked = await session.row(_FIRST, row["seq"], self.consumer.hold)
             if parked is None:

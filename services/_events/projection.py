@@ -168,7 +168,7 @@ class Projector:
 
     async def advance(self, schema: str, projection: Projection) -> int:
         """Applies one batch to each generation that grows; how many events."""
-        async with self._database.session(schema, "") as session:
+        async with self._database.session(schema, tenant="") as session:
             places = await session.rows(_PLACES, projection.name)
             if all(row["version"] < projection.version for row in places):
                 await rebuild(session, projection)
@@ -202,7 +202,7 @@ class Projector:
     ) -> bool:
         """Whether the place was still there."""
         generation, cursor = place["generation"], itemgetter(*_CURSOR)
-        async with self._database.session(schema, "") as session, session.transaction():
+        async with self._database.session(schema, tenant="") as session, session.transaction():
             change = (projection.name, generation, *cursor(place), *cursor(rows[-1]))
             if not await session.run(_MOVE, *change):
                 return False
@@ -221,7 +221,7 @@ class Projector:
         name = projection.name
         async with self._database.relay(schema) as session:
             tenants = await session.rows("SELECT DISTINCT tenant FROM stream")
-        async with self._database.session(schema, "") as session, session.transaction():
+        async with self._database.session(schema, tenant="") as session, session.transaction():
             await session.run("SELECT FROM projection WHERE name = $1 FOR UPDATE", name)
             if await session.value(_BEHIND_ACTIVE, name, generation):
                 return

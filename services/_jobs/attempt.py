@@ -76,7 +76,7 @@ async def attempt(work: Work, claim: Claim) -> Outcome:
     Raises DatabaseFault when there was no connection to run it on, or to say how it ended. When
     cancelled, nothing of it has happened, unless its commit was under way.
     """
-    async with work.database.session(work.owner.schema, claim.tenant) as session:
+    async with work.database.session(work.owner.schema, tenant=claim.tenant) as session:
         error = await _effect(session, work, claim)
     if error is None:
         return Outcome.DONE

@@ -5,9 +5,9 @@
          writes: one transaction: idempotency key ─▶ handler ─▶ stored answer ─▶ audit row
       ─▶ encode, ETag
 
-`Runtime.call` takes and gives bytes, for HTTP; `Runtime.invoke` takes and gives values, for GraphQL,
-jobs and other services. Both keep every rule. A write whose transaction met another one is run
-again, since nothing of it has happened. What goes wrong is raised as the types of `errors.py`.
+`Runtime.call` takes and gives bytes, for HTTP; `Runtime.invoke` takes and gives values, for
+GraphQL, jobs and other services. Both keep every rule. A write whose transaction met another one is
+run again, since nothing of it has happened. What goes wrong is raised as the types of `errors.py`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import msgspec
 
 from ops.clock import SYSTEM, Clock
 from ops.db import Database, DatabaseFault, Session
+from ops.db_reader import Reader
 from ops.errors import Unavailable
 from ops.ids import IdMaker
 from ops.placement import Homes
@@ -81,7 +82,7 @@ class _Call:
 
 
 class Runtime:
-    """Runs the operations of services in this process. Owns nothing: the database is the caller's."""
+    """Runs the operations of services in this process. Owns nothing."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Runtime:
             return Reply(answer.status, wire=answer)
         reply = self._reply(operation, answer, wanted)
         tag = reply.headers.get("ETag", "")
-        if operation.route.reads and tag and matches(request.if_none_match, tag):
+        if operation.route.reads and tag and matches(request.if_none_match, tag=tag):
             return Reply(304, b"", reply.headers)
         return reply
 
@@ -175,7 +176,7 @@ class Runtime:
         """Records by id, in one session; those that the actor may not see are left out."""
         actor.check(entity.needs)
         await self._admit(actor, writes=False)
-        async with self._database.session(service.schema, actor.tenant) as session:
+        async with self._database.session(service.schema, tenant=actor.tenant) as session:
             found: Mapping[str, Any] = await entity.many(self.store(service, session, actor), ids)
         return found
 
@@ -230,7 +231,7 @@ class Runtime:
     def _decode_query(
         self, operation: Operation, request: Request, arguments: dict[str, Any]
     ) -> None:
-        values = pairs_once(request.query, "the query")
+        values = pairs_once(request.query, what="the query")
         values.pop("fields", None)
         if operation.paged:
             paging = convert_query(
@@ -285,7 +286,7 @@ class Runtime:
         await self._admit(call.actor, writes=False)
         if "store" not in call.operation.takes:
             return await self._handle(call, None)
-        async with self._database.reader(service.schema, call.actor.tenant) as session:
+        async with Reader(self._database, service.schema, tenant=call.actor.tenant) as session:
             return await self._handle(call, session)
 
     async def _write(self, call: _Call, *, encode: bool) -> Any:
@@ -294,7 +295,7 @@ class Runtime:
         once = Once(actor, operation.name, call.key, call.request_hash) if call.key else None
         await self._admit(actor, writes=True)
         async with (
-            self._database.session(schema, actor.tenant) as session,
+            self._database.session(schema, tenant=actor.tenant) as session,
             session.transaction(),
         ):
             await self.fence(session, actor.tenant)
@@ -382,7 +383,7 @@ def _context(operation: Operation, actor: Actor, query: bytes) -> bytes:
 
 
 def _fields_wanted(query: str) -> frozenset[str] | None:
-    text = pairs_once(query, "the query").get("fields")
+    text = pairs_once(query, what="the query").get("fields")
     return None if text is None else frozenset(text.split(","))
 
 

@@ -1,7 +1,7 @@
 """Finds the services: there is no list to add one to.
 
-A service is a folder `services/<domain>/<name>` with a module `service.py` that declares `SERVICE`.
-Names with a leading underscore are not domains. Order is by path, so that it is the same everywhere.
+A service is a folder `services/<domain>/<name>` whose module `service.py` declares `SERVICE`. Names
+with a leading underscore are not domains. Order is by path, so that it is the same everywhere.
 """
 
 import importlib
@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import services
 from ops.migrate import Folder, Schema
 from services._kit.service import Service
 
+HOME: Final = Path(__file__).parent.parent
+"""The folder `services`."""
 _KERNELS: Final = ("_kit", "_events", "_jobs")
 
 
@@ -20,7 +21,7 @@ def load_all(only: Iterable[str] = ()) -> tuple[Service, ...]:
     """Every service, or those of these names. Raises ValueError: an unknown or doubled name."""
     wanted = set(only)
     found: dict[str, Service] = {}
-    for root in services.__path__:
+    for root in (HOME,):
         for path in sorted(Path(root).glob("[a-z]*/[a-z]*/service.py")):
             domain, name = path.parts[-3:-1]
             if wanted and name.replace("_", "-") not in wanted:
@@ -40,7 +41,7 @@ def load_all(only: Iterable[str] = ()) -> tuple[Service, ...]:
 
 def schemas(of: Iterable[Service]) -> tuple[Schema, ...]:
     """What `ops/migrate.py` makes of them: the bus, and each service's tables and the kernels'."""
-    (home,) = (Path(root) for root in services.__path__)
+    home = HOME
     bus = Schema("bus", (Folder("bus", home / "_bus/migrations"),))
     kernels = tuple(Folder(name.removeprefix("_"), home / name / "migrations") for name in _KERNELS)
     made = (

@@ -4,7 +4,7 @@ A `Record` is an answer, an `Input` what somebody sends: unknown fields of it ar
 frozen msgspec structs, so that one declaration validates, documents and encodes. Ids are plain
 strings to Python, and typed for whoever reads the declaration:
 
-    GuestId = Annotated[str, entity("gst", "Guest")]
+    GuestId = Annotated[str, entity("gst", of="Guest")]
 
 so that a malformed one is refused at the door, and the GraphQL side knows what it leads to.
 """
@@ -34,14 +34,14 @@ class Input(Frozen, forbid_unknown_fields=True):
     """A body or a query: what it does not declare is refused."""
 
 
-def entity(prefix: str, name: str = "") -> msgspec.Meta:
-    """The shape of ids with this prefix, `gst_eu1_01jz…`; `name`: of what record they are."""
+def entity(prefix: str, *, of: str = "") -> msgspec.Meta:
+    """The shape of ids with this prefix, `gst_eu1_01jz…`; `of`: which record they lead to."""
     assert _PREFIX.fullmatch(prefix), prefix
     return msgspec.Meta(
         pattern=rf"^{prefix}_[a-z]{{2}}[0-9]{{1,3}}_{_ULID}$",
         max_length=len(prefix) + 33,
-        extra_json_schema={ENTITY: name} if name else None,
-        extra={"entity": name, "prefix": prefix},
+        extra_json_schema={ENTITY: of} if of else None,
+        extra={"entity": of, "prefix": prefix},
     )
 
 

@@ -1,4 +1,4 @@
-"""The declaration of a service. Its folder holds one module `service.py` with `SERVICE = Service(…)`.
+"""The declaration of a service: its module `service.py` holds `SERVICE = Service(…)`.
 
 A handler is an async function whose parameters say what it needs; the kit reads its signature:
 
@@ -42,7 +42,7 @@ _KNOWN: Final = frozenset({"actor", "store", "body", "query", "page", "expected"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path below `/v1/<service>`, such as `/guests/{id}` or `/guests/{id}:admit`."""
+    """One method on one path below `/v1/<service>`: `/guests/{id}`, `/guests/{id}:admit`."""
 
     method: str
     path: str

@@ -29,7 +29,7 @@ def expected_version(if_match: str) -> int | None:
     return int(ours[1]) if ours is not None else -1
 
 
-def matches(if_none_match: str, tag: str) -> bool:
+def matches(if_none_match: str, *, tag: str) -> bool:
     """Whether If-None-Match names this tag, by weak comparison."""
     text = if_none_match.strip()
     if not text:

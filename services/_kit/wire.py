@@ -32,7 +32,7 @@ class WireRequest:
 
     def parameters(self) -> dict[str, str]:
         """The query's members. Raises Malformed when one is given twice."""
-        return pairs_once(self.query, "the query")
+        return pairs_once(self.query, what="the query")
 
     def form(self) -> dict[str, str]:
         """The body as application/x-www-form-urlencoded. Raises Malformed."""
@@ -43,7 +43,7 @@ class WireRequest:
             text = self.body.decode("ascii")
         except UnicodeDecodeError:
             raise Malformed("the form is not ASCII") from None
-        return pairs_once(text, "the form")
+        return pairs_once(text, what="the form")
 
     def cookies(self) -> dict[str, str]:
         """The request's cookies (RFC 6265); one that cannot be read is left out."""
@@ -68,7 +68,7 @@ class WireResponse:
     """Facts for the audit row, never sent."""
 
 
-def pairs_once(text: str, what: str) -> dict[str, str]:
+def pairs_once(text: str, *, what: str) -> dict[str, str]:
     """The members of a query string or form. Raises Malformed: too many, twice, not UTF-8."""
     try:
         pairs = parse_qsl(

@@ -277,7 +277,7 @@ class Life:
         """What the taker has written down, in its order, of all tenants."""
         found = []
         for tenant in TENANTS:
-            async with self.database.session("taker", tenant) as session:
+            async with self.database.session("taker", tenant=tenant) as session:
                 found += await session.rows("SELECT seq, thing, number FROM effect")
         return [(row["thing"], row["number"]) for row in sorted(found, key=lambda row: row["seq"])]
 
@@ -336,7 +336,7 @@ async def _write(town: Town, acknowledged: str, seed: int) -> None:
         while True:
             thing = f"thg_{tenant}_{chance.randrange(4)}"
             try:
-                async with database.session("sender", tenant) as session:
+                async with database.session("sender", tenant=tenant) as session:
                     number = await move(session, thing, town.region)
             except (DatabaseFault, asyncpg.PostgresError):
                 await asyncio.sleep(0.02)

@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from ops.db import Database, DatabaseFault, DatabaseSettings, Reader
+from ops.db import Database, DatabaseFault, DatabaseSettings
+from ops.db_reader import Reader
 from ops.migrate import Folder, Schema, migrate
 from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
 
@@ -47,7 +48,7 @@ async def database(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database
 
 
 def reader(database: Database, tenant: str = "t1") -> Reader:
-    return database.reader("shop", tenant)
+    return Reader(database, "shop", tenant=tenant)
 
 
 def connections(postgres: Postgres) -> int:

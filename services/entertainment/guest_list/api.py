@@ -8,8 +8,8 @@ import msgspec
 from services._events.event import Event
 from services._kit.record import Input, Record, Text, entity
 
-GuestListId = Annotated[str, entity("gls", "GuestList")]
-GuestId = Annotated[str, entity("gst", "Guest")]
+GuestListId = Annotated[str, entity("gls", of="GuestList")]
+GuestId = Annotated[str, entity("gst", of="Guest")]
 Seats = Annotated[int, msgspec.Meta(ge=1, le=20)]
 Capacity = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Email = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]

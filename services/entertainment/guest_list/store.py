@@ -33,7 +33,7 @@ class GuestStore(Store):
     """The hands of one call."""
 
     async def run(self, command: Command, *, expected: int | None = None) -> GuestList:
-        """Has a command decided upon and appends what happens. Raises Stale, and what it decides."""
+        """Has a command decided, and appends what happens. Raises Stale, and what it decides."""
         try:
             loaded = await log.execute(
                 self.db,
@@ -55,7 +55,7 @@ class GuestStore(Store):
     async def guest_lists(self, page: Slice) -> Page[GuestList]:
         """By name, from the read model."""
         rows = await self.db.rows(
-            f"SELECT b.*, coalesce(a.seats, 0) AS arrived FROM board b"  # noqa: S608  a declared name
+            "SELECT b.*, coalesce(a.seats, 0) AS arrived FROM board b"  # noqa: S608
             f" LEFT JOIN arrival a ON a.guest_list = b.id WHERE b.generation = {BOARD.active}"
             " AND ($1::text IS NULL OR (b.name, b.id) > ($1, $2)) ORDER BY b.name, b.id LIMIT $3",
             *(page.after or (None, None)),
@@ -66,7 +66,7 @@ class GuestStore(Store):
     async def many(self, ids: Sequence[str]) -> dict[str, GuestList]:
         """Those that there are, by id, from the read model."""
         rows = await self.db.rows(
-            f"SELECT b.*, coalesce(a.seats, 0) AS arrived FROM board b"  # noqa: S608
+            "SELECT b.*, coalesce(a.seats, 0) AS arrived FROM board b"  # noqa: S608
             f" LEFT JOIN arrival a ON a.guest_list = b.id WHERE b.generation = {BOARD.active}"
             " AND b.id = ANY($1)",
             ids,
@@ -89,8 +89,8 @@ class GuestStore(Store):
         if filter.after:
             await wait_for(self.db, BOARD, filter.after)
         rows = await self.db.rows(
-            f"SELECT * FROM guest WHERE generation = {BOARD.active} AND guest_list = $1"  # noqa: S608
-            " AND ($2::text IS NULL OR status = $2)"
+            f"SELECT * FROM guest WHERE generation = {BOARD.active}"  # noqa: S608
+            " AND guest_list = $1 AND ($2::text IS NULL OR status = $2)"
             " AND ($3::text IS NULL OR (name, id) > ($3, $4)) ORDER BY name, id LIMIT $5",
             id,
             filter.status,

@@ -293,7 +293,7 @@ class Notice(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a purge: the surrogate key; "": all of the tenant's."""
 
 
-ConfigVersionId = Annotated[str, entity("cfg", "ConfigVersion")]
+ConfigVersionId = Annotated[str, entity("cfg", of="ConfigVersion")]
 
 
 class ConfigState(StrEnum):

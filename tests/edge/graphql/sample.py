@@ -16,8 +16,8 @@ from services._kit.paging import Slice
 from services._kit.record import Input, Page, Record, Text, entity
 from services._kit.service import Entity, Route, Service
 
-GuestId = Annotated[str, entity("gst", "Guest")]
-HostId = Annotated[str, entity("hst", "Host")]
+GuestId = Annotated[str, entity("gst", of="Guest")]
+HostId = Annotated[str, entity("hst", of="Host")]
 Name = Annotated[Text, msgspec.Meta(description="As it stands on the badge.")]
 OldName = Annotated[
     str, msgspec.Meta(description="The name again.", extra={"deprecated": "Use `name`."})

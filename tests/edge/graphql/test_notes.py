@@ -126,7 +126,7 @@ async def test_writes_are_audited_and_refusals_change_nothing(asking: Asking) ->
     assert await asking.code(ADD, reader, title="no") == "auth.forbidden"
     assert await asking.code(ADD, title="") == "request.invalid"
     await asking.data(ADD, title="one")
-    async with asking.calls.database.session("notes", "acme") as session:
+    async with asking.calls.database.session("notes", tenant="acme") as session:
         rows = await session.rows("SELECT action FROM audit")
         notes = await session.rows("SELECT title FROM note")
     assert [row["action"] for row in rows] == ["notes.add"]

@@ -176,8 +176,8 @@ def test_entities_have_an_id_of_their_own() -> None:
 class Lonely(Record):
     """Its link leads nowhere that is loaded."""
 
-    id: Annotated[str, entity("lon", "Lonely")]
-    guest: Annotated[str, entity("gst", "Guest")]
+    id: Annotated[str, entity("lon", of="Lonely")]
+    guest: Annotated[str, entity("gst", of="Guest")]
     plain: Annotated[str, entity("pla")]
 
 

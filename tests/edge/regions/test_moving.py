@@ -90,7 +90,7 @@ async def test_a_write_under_way_ends_before_its_tenant_moves(two: World) -> Non
     await eu.add("before", tenant="acme")
     async with (
         asyncio.TaskGroup() as group,
-        eu.database.session("notes", "acme") as session,
+        eu.database.session("notes", tenant="acme") as session,
         session.transaction(),
     ):
         await eu.homes.fence(session, "acme")
@@ -186,7 +186,7 @@ async def test_an_operator_settles_for_a_region_that_is_gone(two: World) -> None
 async def test_other_roles_may_ask_the_fence_and_nothing_else(two: World) -> None:
     eu = two["eu1"]
     await eu.add("before", tenant="acme")
-    async with eu.database.session("notes", "acme") as session:
+    async with eu.database.session("notes", tenant="acme") as session:
         for sql in (
             "SELECT * FROM placement.placement",
             "UPDATE placement.placement SET home = 'us1'",

@@ -12,7 +12,7 @@ from services._kit.service import Entity, Route, Service
 from services._kit.store import Store
 from services._kit.wire import WireRequest, WireResponse
 
-NoteId = Annotated[str, entity("note", "Note")]
+NoteId = Annotated[str, entity("note", of="Note")]
 
 
 class Note(Record):

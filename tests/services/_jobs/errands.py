@@ -117,13 +117,13 @@ class World:
         self, job: Job, what: str = "", *, tenant: str = "acme", schema: str = SCHEMA, **more: Any
     ) -> str:
         """Enqueues one in a transaction of its own."""
-        async with self.database.session(schema, tenant) as session, session.transaction():
+        async with self.database.session(schema, tenant=tenant) as session, session.transaction():
             arguments = None if job.is_scheduled else What(what=what)
             return await enqueue(session, job, arguments, tenant=tenant, ids=self.ids, **more)
 
     async def enqueue_many(self, job: Job, count: int, *, tenant: str = "acme") -> None:
         """Enqueues many in one transaction; effects are their numbers."""
-        async with self.database.session(SCHEMA, tenant) as session, session.transaction():
+        async with self.database.session(SCHEMA, tenant=tenant) as session, session.transaction():
             for number in range(count):
                 arguments = What(what=str(number))
                 await enqueue(session, job, arguments, tenant=tenant, ids=self.ids)

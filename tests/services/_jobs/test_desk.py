@@ -218,7 +218,7 @@ async def test_changed_schedule_is_found_anew_and_an_old_one_kept(errands: World
 
 async def test_schedule_for_the_tenants_of_a_table(errands: World) -> None:
     for tenant in ("b", "a", "c"):
-        async with errands.database.session(SCHEMA, tenant) as session:
+        async with errands.database.session(SCHEMA, tenant=tenant) as session:
             for what in ("x", "y"):
                 await session.run("INSERT INTO effect VALUES ($1, DEFAULT, $2)", tenant, what)
     now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

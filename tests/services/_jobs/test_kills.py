@@ -96,7 +96,7 @@ async def enqueue_slowly(errands: World, count: int) -> Counter[tuple[str, str]]
 
 async def enqueue_together(errands: World, tenant: str, numbers: list[str]) -> None:
     """All or, when "stop" is among them, none."""
-    async with errands.database.session(SCHEMA, tenant) as session, session.transaction():
+    async with errands.database.session(SCHEMA, tenant=tenant) as session, session.transaction():
         for number in numbers:
             if number == "stop":
                 raise KeyError(number)

@@ -22,7 +22,7 @@ def desk() -> Desk:
 @asynccontextmanager
 async def writing(errands: World, tenant: str = "acme") -> AsyncIterator[Session]:
     """A session inside a transaction."""
-    async with errands.database.session(SCHEMA, tenant) as session, session.transaction():
+    async with errands.database.session(SCHEMA, tenant=tenant) as session, session.transaction():
         yield session
 
 
@@ -137,7 +137,7 @@ async def test_delayed_job_waits_for_its_time(errands: World) -> None:
 
 async def test_stranger_sees_no_job(errands: World) -> None:
     await errands.enqueue(WRITE, "x")
-    async with errands.database.session(SCHEMA, "other") as session:
+    async with errands.database.session(SCHEMA, tenant="other") as session:
         assert await session.value("SELECT count(*) FROM job") == 0
         assert await session.run("DELETE FROM job") == 0
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -160,7 +160,7 @@ async def enqueue_for(session: Session, tenant: str, errands: World) -> str:
 )
 async def test_service_may_not_touch_the_queues_rules(errands: World, sql: str) -> None:
     await errands.enqueue(WRITE, "x")
-    async with errands.database.session(SCHEMA, "acme") as session:
+    async with errands.database.session(SCHEMA, tenant="acme") as session:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await session.run(sql)
 

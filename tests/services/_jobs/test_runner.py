@@ -193,7 +193,7 @@ async def test_attempt_whose_lease_was_lost_is_cancelled(errands: World) -> None
 
 async def test_schedule_fires_once_a_slot_with_three_workers(errands: World) -> None:
     often = Job("often", tick, timeout_seconds=10, every_seconds=1, tenants_of="effect")
-    async with errands.database.session(SCHEMA, "acme") as session:
+    async with errands.database.session(SCHEMA, tenant="acme") as session:
         await session.run("INSERT INTO effect (tenant, what) VALUES ('acme', 'first')")
     owners = [Errands((often,))]
     async with errands.runner(owners), errands.runner(owners), errands.runner(owners):

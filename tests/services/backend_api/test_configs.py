@@ -36,7 +36,7 @@ async def activated(calls: Calls, made: Any) -> Any:
 
 
 async def active(calls: Calls) -> Any:
-    async with calls.database.session(SCHEMA, "system") as session:
+    async with calls.database.session(SCHEMA, tenant="system") as session:
         return await read_active(session)
 
 

@@ -37,7 +37,7 @@ async def take(way_in: Inbox, thing: str, *numbers: int) -> None:
 
 
 async def letters(life: Life) -> list[tuple[str, int, str]]:
-    async with life.database.session("taker", "acme") as session:
+    async with life.database.session("taker", tenant="acme") as session:
         found = await dead_letters(session, "taker")
     return [(row["event"], row["tries"], row["error"]) for row in found]
 
@@ -97,7 +97,7 @@ async def test_a_dead_letter_may_hold_its_key_until_it_is_replayed(life: Life) -
     await take(way_in, "a", 4)
     assert await life.effects() == [("a", 1)]
     reaction.refused.clear()
-    async with life.database.session("taker", "acme") as session:
+    async with life.database.session("taker", tenant="acme") as session:
         assert await replay(session, "taker") == 1
     await way_in.retry()
     assert await life.effects() == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
@@ -107,7 +107,7 @@ async def test_or_until_it_is_discarded(life: Life) -> None:
     way_in = inbox(life, Picky(2), hold=True)
     await take(way_in, "a", 1, 2, 3)
     await way_in.retry()
-    async with life.database.session("taker", "acme") as session:
+    async with life.database.session("taker", tenant="acme") as session:
         assert await discard(session, "taker", event="evt_a_2") == 1
     await way_in.retry()
     assert await life.effects() == [("a", 1), ("a", 3)]
@@ -117,7 +117,7 @@ async def test_another_tenant_sees_and_replays_no_dead_letter(life: Life) -> Non
     way_in = inbox(life, Picky(1))
     await take(way_in, "a", 1)
     await way_in.retry()
-    async with life.database.session("taker", "other") as session:
+    async with life.database.session("taker", tenant="other") as session:
         assert await dead_letters(session, "taker") == []
         assert await replay(session, "taker") == 0
 

@@ -137,7 +137,7 @@ async def check(life: Life, postgres: Postgres, acknowledged: str) -> None:
     moves: dict[str, int] = {}
     told: dict[str, list[int]] = defaultdict(list)
     for tenant in TENANTS:
-        async with life.database.session("sender", tenant) as session:
+        async with life.database.session("sender", tenant=tenant) as session:
             moves |= {row["id"]: row["moves"] for row in await session.rows("SELECT * FROM thing")}
             for row in await session.rows(
                 "SELECT stream, (data->>'number')::int AS number FROM event ORDER BY version"
@@ -171,7 +171,7 @@ async def check(life: Life, postgres: Postgres, acknowledged: str) -> None:
     await until(all_shown, DRAIN_SECONDS)
     board: dict[str, str] = {}
     for tenant in TENANTS:
-        async with life.database.session("sender", tenant) as session:
+        async with life.database.session("sender", tenant=tenant) as session:
             rows = await session.rows("SELECT thing, path FROM board")
         board |= {row["thing"]: row["path"] for row in rows}
     assert board == {thing: " ".join(map(str, numbers)) for thing, numbers in whole.items()}

@@ -80,9 +80,9 @@ async def test_a_transaction_that_commits_late_is_not_skipped(life: Life) -> Non
     bus = Listener()
     relay = relay_of(life, bus)
     early, late = same_partition(2)
-    async with life.database.session("sender", "acme") as slow, slow.transaction():
+    async with life.database.session("sender", tenant="acme") as slow, slow.transaction():
         await say(slow, Moved(thing=late, number=1))
-        async with life.database.session("sender", "acme") as quick:
+        async with life.database.session("sender", tenant="acme") as quick:
             await say(quick, Moved(thing=early, number=1))
         await drain(relay)
         assert bus.heard == [], "an older transaction may still commit"
@@ -100,7 +100,7 @@ async def test_a_transaction_anywhere_in_the_cluster_holds_it_back_and_no_longer
         transaction = elsewhere.transaction()
         await transaction.start()
         await elsewhere.execute("SELECT pg_current_xact_id()")
-        async with life.database.session("sender", "acme") as session:
+        async with life.database.session("sender", tenant="acme") as session:
             await say(session, Moved(thing="a", number=1))
         await drain(relay)
         assert bus.heard == []
@@ -115,7 +115,7 @@ async def test_a_transaction_anywhere_in_the_cluster_holds_it_back_and_no_longer
 
 async def test_what_was_rolled_back_is_never_told(life: Life) -> None:
     bus = Listener()
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         transaction = session.transaction()
         await transaction.__aenter__()
         await say(session, Moved(thing="a", number=1))
@@ -128,7 +128,7 @@ async def test_what_was_rolled_back_is_never_told(life: Life) -> None:
 async def test_events_of_one_transaction_keep_their_order(life: Life) -> None:
     bus = Listener()
     events = [Moved(thing="a", number=number) for number in range(EVENTS_MAX)]
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, *events)
     await drain(relay_of(life, bus))
     assert [event.sequence for event in bus.sent] == sorted(event.sequence for event in bus.sent)
@@ -145,7 +145,7 @@ async def test_a_failed_send_is_sent_again(life: Life) -> None:
         raise BusFault("not now")
 
     bus.meanwhile = fail
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=1))
     with pytest.raises(BusFault):
         await relay.relay("sender")
@@ -161,7 +161,7 @@ async def test_a_partition_has_one_relay_at_a_time(life: Life) -> None:
         assert await second.relay("sender") == 0
 
     buses[0].meanwhile = meanwhile
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=1))
     assert await first.relay("sender") == 1
     assert await second.relay("sender") == 0
@@ -175,12 +175,12 @@ async def test_a_relay_that_lost_its_lease_moves_no_cursor(life: Life, postgres:
     async def meanwhile() -> None:
         postgres.run("UPDATE sender.relay_cursor SET lease_until = '-infinity'")
         assert await quick.relay("sender") == 1
-        async with life.database.session("sender", "acme") as session:
+        async with life.database.session("sender", tenant="acme") as session:
             await say(session, Moved(thing="a", number=2))
         assert await quick.relay("sender") == 1
 
     buses[0].meanwhile = meanwhile
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=1))
     await slow.relay("sender")
     assert await slow.relay("sender") == 0, "the cursor stands where the quick one left it"
@@ -191,7 +191,7 @@ async def test_a_relay_that_lost_its_lease_moves_no_cursor(life: Life, postgres:
 async def test_a_restored_log_goes_on_in_a_new_epoch(life: Life, postgres: Postgres) -> None:
     bus = Listener()
     relay = relay_of(life, bus)
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=1))
     # As if restored from a cluster that had come much farther.
     postgres.run("UPDATE sender.outbox SET xid = '999999999'")
@@ -199,7 +199,7 @@ async def test_a_restored_log_goes_on_in_a_new_epoch(life: Life, postgres: Postg
     async with life.database.relay("sender") as session:
         assert await session.value("SELECT begin_epoch()") == 2
         assert await session.value("SELECT begin_epoch()") == 2
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=2))
     await drain(relay)
     assert [bytes(event.data)[-2:] for event in bus.sent] == [b"1}", b"2}"]
@@ -207,7 +207,7 @@ async def test_a_restored_log_goes_on_in_a_new_epoch(life: Life, postgres: Postg
 
 
 async def test_more_than_an_event_may_carry_is_refused(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         with pytest.raises(EventRefused):
             await say(session, Painted(thing="a", colour="x" * 300_000))
         with pytest.raises(EventRefused):
@@ -215,7 +215,7 @@ async def test_more_than_an_event_may_carry_is_refused(life: Life) -> None:
 
 
 async def test_a_writer_can_neither_change_nor_take_back_an_event(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
         for sql in (
             "UPDATE outbox SET data = '{}'",
@@ -233,7 +233,7 @@ async def test_a_writer_can_neither_change_nor_take_back_an_event(life: Life) ->
 
 
 async def test_an_event_of_another_tenant_cannot_be_written(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session, session.transaction():
+    async with life.database.session("sender", tenant="acme") as session, session.transaction():
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await publish(session, [Moved(thing="a", number=1)], origin=origin("other"))
 
@@ -258,10 +258,10 @@ async def test_a_quiet_relay_finds_what_nobody_called_out(life: Life) -> None:
 
             await until(found)
 
-        async with life.database.session("sender", "acme") as session:
+        async with life.database.session("sender", tenant="acme") as session:
             await say(session, Moved(thing="a", number=1))
         await heard("a")
-        async with life.database.session("sender", "acme") as session:
+        async with life.database.session("sender", tenant="acme") as session:
             await say(session, Moved(thing="b", number=1))
         await heard("a", "b")
         await life.group.stop()
@@ -270,7 +270,7 @@ async def test_a_quiet_relay_finds_what_nobody_called_out(life: Life) -> None:
 async def test_a_relayed_day_is_emptied_whole(life: Life, postgres: Postgres) -> None:
     bus = Listener()
     relay = relay_of(life, bus)
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await say(session, Moved(thing="a", number=1))
         await say(session, Moved(thing="b", number=1))
     next_slot = "(extract(epoch FROM now())::bigint / 86400 + 1) % 4"

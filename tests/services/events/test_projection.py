@@ -52,7 +52,7 @@ async def drain(made: Projector, projection: Projection = BOARD) -> int:
 async def write(life: Life, *, rounds: int) -> None:
     for _ in range(rounds):
         for tenant in TENANTS:
-            async with life.database.session("sender", tenant) as session:
+            async with life.database.session("sender", tenant=tenant) as session:
                 for thing in "abc":
                     await move(session, f"{tenant}_{thing}")
 
@@ -61,7 +61,7 @@ async def test_it_holds_what_the_log_says(life: Life) -> None:
     await write(life, rounds=3)
     assert await drain(projector(life)) == 18
     for tenant in TENANTS:
-        async with life.database.session("sender", tenant) as session:
+        async with life.database.session("sender", tenant=tenant) as session:
             rows = await session.rows(
                 f"SELECT thing, path FROM board WHERE generation = {BOARD.active} ORDER BY thing"
             )
@@ -73,7 +73,7 @@ async def test_made_anew_it_is_the_same_to_the_byte(life: Life, postgres: Postgr
     await write(life, rounds=4)
     await drain(made)
     before = postgres.run(DUMP)
-    async with life.database.session("sender", "") as session:
+    async with life.database.session("sender", tenant="") as session:
         assert await rebuild(session, BOARD) == 2
     assert await made.advance("sender", BOARD) == 7
     assert postgres.run(DUMP) == before, "the old one is read while the new one grows"
@@ -107,9 +107,9 @@ async def test_a_new_version_is_built_beside_the_old_one(life: Life, postgres: P
 
 async def test_a_late_commit_is_not_skipped(life: Life) -> None:
     made = projector(life)
-    async with life.database.session("sender", "acme") as slow, slow.transaction():
+    async with life.database.session("sender", tenant="acme") as slow, slow.transaction():
         await move(slow, "late")
-        async with life.database.session("sender", "acme") as quick:
+        async with life.database.session("sender", tenant="acme") as quick:
             await move(quick, "early")
         assert await drain(made) == 0
     assert await drain(made) == 2
@@ -141,7 +141,7 @@ async def test_what_fails_leaves_its_place(life: Life, postgres: Postgres) -> No
 
 async def test_a_reader_may_wait_for_what_it_wrote(life: Life) -> None:
     made = projector(life)
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
         await drain(made)
         async with session.transaction():

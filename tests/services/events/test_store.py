@@ -39,7 +39,7 @@ def appending(
 
 
 async def test_the_state_comes_back(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         for _ in range(3):
             await move(session, "a")
         found = await load(session, THING, "a")
@@ -48,7 +48,7 @@ async def test_the_state_comes_back(life: Life) -> None:
 
 
 async def test_a_version_that_is_past_is_a_conflict(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
         await move(session, "a")
         for expected in (0, 1, 3):
@@ -64,19 +64,19 @@ async def test_a_version_that_is_past_is_a_conflict(life: Life) -> None:
 
 async def test_decisions_upon_one_stream_follow_each_other(life: Life) -> None:
     async def ten() -> None:
-        async with life.database.session("sender", "acme") as session:
+        async with life.database.session("sender", tenant="acme") as session:
             for _ in range(10):
                 await move(session, "a")
 
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
     await asyncio.gather(*(ten() for _ in range(5)))
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         assert (await load(session, THING, "a")).state == Thing(51)
 
 
 async def test_deciding_nothing_changes_nothing(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
         async with session.transaction():
             found = await execute(session, THING, "a", lambda _: [], origin=origin())
@@ -88,7 +88,7 @@ async def test_a_refused_command_leaves_nothing(life: Life) -> None:
     def refuse(_: Thing) -> list[Event]:
         raise ValueError("no")
 
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         with pytest.raises(ValueError, match="no"):
             async with session.transaction():
                 await execute(session, THING, "a", refuse, origin=origin())
@@ -96,7 +96,7 @@ async def test_a_refused_command_leaves_nothing(life: Life) -> None:
 
 
 async def test_a_snapshot_is_only_a_shortcut(life: Life, postgres: Postgres) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         for _ in range(25):
             await move(session, "a")
         assert await session.value("SELECT version FROM snapshot") == 20
@@ -120,7 +120,7 @@ async def test_a_snapshot_of_another_shape_is_not_read(life: Life) -> None:
         evolve=lambda state, event: Wide(state.moves + 1, event.number),
         snapshot_every=10,
     )
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         for _ in range(15):
             await move(session, "a")
         assert (await load(session, later, "a")).state == Wide(15, 15)
@@ -157,7 +157,7 @@ async def test_old_events_are_read_in_their_newest_shape(life: Life) -> None:
     later = Aggregate(
         "thing", events=(Moved3,), initial=(), evolve=lambda state, event: (*state, event)
     )
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
         await move(session, "a")
         found = await load(session, later, "a")
@@ -181,9 +181,9 @@ def test_a_type_that_two_know_is_refused() -> None:
 
 
 async def test_another_tenant_finds_no_stream_and_cannot_take_its_name(life: Life) -> None:
-    async with life.database.session("sender", "acme") as session:
+    async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
-    async with life.database.session("sender", "other") as session:
+    async with life.database.session("sender", tenant="other") as session:
         assert (await load(session, THING, "a")).version == 0
         with pytest.raises(Conflict):
             await move(session, "a")
@@ -206,7 +206,7 @@ class Stores(RuleBasedStateMachine):
     async def with_session(self, work: Callable[[Session], Coroutine[Any, Any, Any]]) -> Any:
         async with (
             Database(self.postgres.url, DatabaseSettings()) as database,
-            database.session("sender", "acme") as session,
+            database.session("sender", tenant="acme") as session,
         ):
             return await work(session)
 

@@ -200,7 +200,7 @@ async def test_every_write_leaves_an_audit_row(notes: Calls, postgres: Postgres)
     with pytest.raises(NotFound):
         await notes.call("get", STRANGER, path={"id": note})
     await add(notes, "theirs", STRANGER)
-    async with notes.database.session("notes", "acme") as session:
+    async with notes.database.session("notes", tenant="acme") as session:
         rows = await session.rows(
             "SELECT seq, actor, action, target, entry FROM audit ORDER BY seq"
         )
@@ -215,7 +215,7 @@ async def test_every_write_leaves_an_audit_row(notes: Calls, postgres: Postgres)
         ("DELETE FROM notes.audit WHERE tenant = 'acme' AND seq = 2", "newest"),
     ):
         postgres.run(change)
-        async with notes.database.session("notes", "acme") as session:
+        async with notes.database.session("notes", tenant="acme") as session:
             broken = await audit.verify(session)
             assert broken is not None
             assert reason in broken.reason
@@ -234,7 +234,7 @@ async def test_every_write_leaves_an_audit_row(notes: Calls, postgres: Postgres)
 )
 async def test_the_audit_log_is_written_one_way_only(notes: Calls, sql: str) -> None:
     await add(notes, "one")
-    async with notes.database.session("notes", "acme") as session:
+    async with notes.database.session("notes", tenant="acme") as session:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await session.run(sql)
 
@@ -242,7 +242,7 @@ async def test_the_audit_log_is_written_one_way_only(notes: Calls, sql: str) -> 
 async def test_a_sealed_field_is_not_in_the_database(notes: Calls) -> None:
     reply = await notes.call("add", body='{"title": "one", "secret": "treasure"}')
     note = json.loads(reply.body)["id"]
-    async with notes.database.session("notes", "acme") as session:
+    async with notes.database.session("notes", tenant="acme") as session:
         sealed = await session.value("SELECT secret FROM note WHERE id = $1", note)
         place = {"column": "notes.note.secret", "tenant": "acme"}
         assert b"treasure" not in sealed
@@ -287,11 +287,11 @@ async def test_a_foreign_protocol_gets_the_raw_request(notes: Calls) -> None:
 
 async def test_without_a_tenant_nothing_is_seen(notes: Calls, postgres: Postgres) -> None:
     await add(notes, "one")
-    async with notes.database.session("notes", "") as session:
+    async with notes.database.session("notes", tenant="") as session:
         assert await session.rows("SELECT * FROM note") == []
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await session.run("INSERT INTO note (id, tenant, title) VALUES ('x', '', 'y')")
-    async with notes.database.session("notes", "acme") as session:
+    async with notes.database.session("notes", tenant="acme") as session:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await session.run("INSERT INTO note (id, tenant, title) VALUES ('x', 'other', 'y')")
     assert postgres.run("SELECT count(*) FROM notes.note") == 1
@@ -303,6 +303,6 @@ async def test_the_database_away_is_said_so(postgres: Postgres) -> None:
 
     async with Database("postgresql://x@/x?host=/nonexistent", DatabaseSettings()) as database:
         with pytest.raises(DatabaseFault) as caught:
-            async with database.session("notes", "acme"):
+            async with database.session("notes", tenant="acme"):
                 raise AssertionError("connected to nothing")
     assert caught.value.retry_after_seconds == 1
