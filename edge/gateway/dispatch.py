@@ -96,18 +96,18 @@ class Dispatch:
         else:
             tag = next((value for name, value in conditions if name == "if-none-match"), "")
         trace = headers.get("traceparent", "")
+        if trace and not _TRACE.fullmatch(trace):
+            trace = ""
         request = Request(
-            actor=asked.principal.actor(
-                address=inbound.address, trace=trace if _TRACE.fullmatch(trace) else ""
-            ),
+            actor=asked.principal.actor(address=inbound.address, trace=trace),
             path=asked.parameters,
             query=inbound.query,
             body=body,
-            content_type=headers.get("Content-Type", ""),
+            content_type=headers.get("Content-Type", "") if body else "",
             # An entity tag that we weakened when we compressed its answer is the operation's own.
             if_match=headers.get("If-Match", "").replace('W/"', '"'),
             if_none_match=tag,
-            idempotency_key=headers.get("Idempotency-Key", ""),
+            idempotency_key=headers.get("Idempotency-Key", "") if not operation.route.reads else "",
             wire=_wire(inbound, body, asked) if operation.route.wire else None,
         )
         reply = await self._services.call(operation, request)

@@ -42,6 +42,7 @@ from services.platform.backend_api.api import Config, JsonChange
 from services.platform.backend_api.logic.reading import checksum
 
 _UNROUTED: Final = "none"
+_PRIVATE: Final = ("cache-control", "private, no-cache")
 
 _requests = metrics.counter(
     "nexus_gateway_requests", "Requests answered, by route and status.", ("route", "status")
@@ -293,21 +294,23 @@ class Gateway:
         self, answer: Answer, inbound: Inbound, treatment: Treatment, said: Pairs
     ) -> Answer:
         """With the fields that all answers of a route have, compressed if the client likes."""
-        headers = [pair for pair in answer.headers if pair[0] != "surrogate-key"]
+        headers = answer.headers
+        if treatment.caching is not None or treatment.operation is None:
+            headers = without(headers, "surrogate-key")
         if treatment.operation is not None and not first(headers, "cache-control"):
-            headers.append(("cache-control", "private, no-cache"))
+            headers.append(_PRIVATE)
         headers += said
         if treatment.cors is not None:
             origin = inbound.headers.get("Origin", "")
             headers += treatment.cors.fields(origin) if origin else [("vary", "Origin")]
         answer.headers = headers
-        if treatment.compress and answer.sent is None:
+        long = answer.stream is not None or len(answer.body) >= compression.BYTES_MIN
+        if long and treatment.compress:
             await self._compressed(answer, inbound)
         return answer
 
     async def _compressed(self, answer: Answer, inbound: Inbound) -> None:
-        long = answer.stream is not None or len(answer.body) >= compression.BYTES_MIN
-        if not long or not compression.may_compress(answer.status, answer.headers):
+        if not compression.may_compress(answer.status, answer.headers):
             return
         coding = compression.choose(inbound.headers.get("Accept-Encoding", ""))
         answer.headers = compression.described(answer.headers, coding)

@@ -45,6 +45,8 @@ class Principal:
     expires_unix: float = 0.0
     not_before_unix: float = 0.0
     decisions: dict[str, bool] = field(default_factory=dict, repr=False)
+    _last: Actor | None = field(default=None, repr=False, compare=False)
+    """As services last knew them: most clients ask from one address."""
 
     def may(self, permission: str) -> bool:
         """Whether a role grants it. Bounded: only permissions of routes are asked for."""
@@ -55,7 +57,10 @@ class Principal:
 
     def actor(self, *, address: str = "", trace: str = "") -> Actor:
         """As services know who asks."""
-        return Actor(
+        last = self._last
+        if last is not None and last.address == address and last.trace == trace:
+            return last
+        self._last = made = Actor(
             id=self.id,
             tenant=self.tenant,
             kind=self.kind,
@@ -64,6 +69,7 @@ class Principal:
             address=address,
             trace=trace,
         )
+        return made
 
 
 NOBODY: Final = Principal("", "", "anonymous")

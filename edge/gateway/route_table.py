@@ -69,9 +69,11 @@ class _Choice(NamedTuple, Generic[T]):
 
 
 class _Node(Generic[T]):
-    __slots__ = ("leaf", "literals", "parameter", "suffixed", "tail")
+    __slots__ = ("forked", "leaf", "literals", "parameter", "suffixed", "tail")
 
     def __init__(self) -> None:
+        self.forked = False
+        """Whether a segment may lead elsewhere than to the literal that it is."""
         self.literals: dict[str, _Node[T]] = {}
         self.suffixed: list[tuple[str, _Node[T]]] = []
         """Longer suffixes first."""
@@ -153,30 +155,42 @@ class _Search(Generic[T]):
 
     def walk(self, node: _Node[T], depth: int) -> _Choice[T] | None:
         """The first route below that fits; its parameters are then in `values`."""
-        if depth == len(self.parts):
+        parts = self.parts
+        end = len(parts)
+        # Where there is only one way on, there is nothing to come back to.
+        while depth < end and not node.forked:
+            following = node.literals.get(parts[depth])
+            if following is None:
+                return None
+            node = following
+            depth += 1
+        if depth == end:
             return self._choose(node.leaf) if node.leaf is not None else None
-        part = self.parts[depth]
+        part = parts[depth]
         literal = node.literals.get(part)
-        if literal is not None:
-            found = self.walk(literal, depth + 1)
-            if found is not None:
-                return found
+        found = self.walk(literal, depth + 1) if literal is not None else None
+        if found is None and node.suffixed:
+            found = self._suffixed(node, part, depth)
+        if found is None and node.parameter is not None and part:
+            found = self._with(part, node.parameter, depth + 1)
+        if found is None and node.tail is not None:
+            found = self._tail(node.tail, depth)
+        return found
+
+    def _suffixed(self, node: _Node[T], part: str, depth: int) -> _Choice[T] | None:
         for suffix, child in node.suffixed:
             if part.endswith(suffix) and len(part) > len(suffix):
                 found = self._with(part[: -len(suffix)], child, depth + 1)
                 if found is not None:
                     return found
-        if node.parameter is not None and part:
-            found = self._with(part, node.parameter, depth + 1)
-            if found is not None:
-                return found
-        if node.tail is not None:
-            self.values.append("/".join(self.parts[depth:]))
-            found = self._choose(node.tail)
-            if found is not None:
-                return found
-            self.values.pop()
         return None
+
+    def _tail(self, leaf: _Leaf[T], depth: int) -> _Choice[T] | None:
+        self.values.append("/".join(self.parts[depth:]))
+        found = self._choose(leaf)
+        if found is None:
+            self.values.pop()
+        return found
 
     def _with(self, value: str, node: _Node[T], depth: int) -> _Choice[T] | None:
         self.values.append(value)
@@ -223,6 +237,7 @@ def _add(root: _Node[T], entry: Entry[T], order: int) -> None:
 def _leaf_of(node: _Node[T], read: tuple[Segment, ...]) -> _Leaf[T]:
     for segment in read:
         if segment.kind == "tail":
+            node.forked = True
             if node.tail is None:
                 node.tail = _Leaf()
             return node.tail
@@ -235,6 +250,7 @@ def _leaf_of(node: _Node[T], read: tuple[Segment, ...]) -> _Leaf[T]:
 def _child(node: _Node[T], segment: Segment) -> _Node[T]:
     if segment.kind == "literal":
         return node.literals.setdefault(segment.text, _Node())
+    node.forked = True
     if segment.kind == "parameter":
         if node.parameter is None:
             node.parameter = _Node()
