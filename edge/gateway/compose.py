@@ -79,11 +79,14 @@ class Compose:
             answer = await self.answer(inbound)
         except NexusError as error:
             answer = problem(refusal(error))
-        return await send(answer, request)
+        return answer.sent if answer.sent is not None else await send(answer, request)
 
     async def answer(self, inbound: Inbound) -> Answer:
         """Raises NexusError when there is nothing to be made of it."""
         principal = self._gateway.identify(inbound)
+        sent = await self._gateway.crossed(inbound, principal)
+        if sent is not None:
+            return sent
         check_access(principal, "signed_in", "")
         composition = _read(await inbound.body.read(BODY_BYTES_MAX), inbound.headers)
         if len(composition.calls) > self._settings.compose_calls_max:

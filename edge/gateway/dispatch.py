@@ -95,11 +95,8 @@ class Dispatch:
             tag = headers.get("If-None-Match", "")
         else:
             tag = next((value for name, value in conditions if name == "if-none-match"), "")
-        trace = headers.get("traceparent", "")
-        if trace and not _TRACE.fullmatch(trace):
-            trace = ""
         request = Request(
-            actor=asked.principal.actor(address=inbound.address, trace=trace),
+            actor=asked.principal.actor(address=inbound.address, trace=trace_of(inbound)),
             path=asked.parameters,
             query=inbound.query,
             body=body,
@@ -213,6 +210,12 @@ class Dispatch:
                 headers={"Retry-After": "1"},
             )
         return found
+
+
+def trace_of(inbound: Inbound) -> str:
+    """The request's `traceparent` (W3C), if it is one."""
+    trace = inbound.headers.get("traceparent", "")
+    return trace if trace and _TRACE.fullmatch(trace) else ""
 
 
 def seconds_of(inbound: Inbound, treatment: Treatment) -> float:

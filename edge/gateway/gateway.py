@@ -13,9 +13,10 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
+from aiohttp import web
 
 from edge.admission import Admission
 from edge.gateway import compression
@@ -37,6 +38,7 @@ from edge.problems import Refusal, refusal
 from ops import metrics
 from ops.errors import NexusError, Rejected
 from ops.tasks import SupervisedGroup
+from services._kit.actor import Actor
 from services._kit.operation import Operation
 from services.platform.backend_api.api import Config, JsonChange
 from services.platform.backend_api.logic.reading import checksum
@@ -53,6 +55,13 @@ _limited = metrics.counter(
 _configured = metrics.counter(
     "nexus_gateway_configured", "Configurations that took effect in a worker."
 )
+
+
+class Elsewhere(Protocol):
+    """Where a tenant lives: `edge/regions/crossing.py`."""
+
+    async def __call__(self, request: web.Request, *, tenant: str) -> web.StreamResponse | None:
+        """The answer of the tenant's home, already sent; None: it is here. Raises NexusError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,8 @@ class Gateway:
         self._clocks = clocks
         self._admission = admission
         self._shared = shared
+        self.elsewhere: Elsewhere | None = None
+        """Who passes requests of other regions' tenants on; None: nobody."""
         # As in edge/admission.py: the kernel spreads connections by chance.
         self._share = min(1.0, 2.0 / max(workers, 1))
         self._buckets = Buckets(buckets_max=settings.buckets_max)
@@ -152,10 +163,13 @@ class Gateway:
         said: Pairs = []
         try:
             who = self.identify(inbound) if principal is None else principal
+            sent = await self.crossed(inbound, who)
+            if sent is not None:
+                return sent
             check_access(who, treatment.access, treatment.needs)
             rules, policy = now_compiled.rules(treatment, who.plan)
             if rules:
-                verdicts = await self._limit(rules, treatment, who, inbound)
+                verdicts = await self._limit(rules, treatment, who, inbound.address)
                 said = [("ratelimit-policy", policy), ("ratelimit", limit_field(rules, verdicts))]
             asked = Asked(inbound, treatment, parameters, who)
             answer = await self._in_time(asked)
@@ -190,6 +204,23 @@ class Gateway:
         admission.succeeded(taker, shown)
         return principal
 
+    async def crossed(self, inbound: Inbound, who: Principal) -> Answer | None:
+        """The answer of the region that is home to the tenant; None: it is here, or nobody's.
+
+        Raises NexusError.
+        """
+        if self.elsewhere is None or inbound.raw is None or not who.tenant:
+            return None
+        sent = await self.elsewhere(inbound.raw, tenant=who.tenant)
+        return None if sent is None else Answer(sent.status, sent=sent)
+
+    async def charge(self, actor: Actor, tokens: int) -> None:
+        """Takes what a GraphQL operation costs from its caller's limits. Raises Refusal (429)."""
+        treatment = self._compiled.graphql
+        who = Principal(actor.id, actor.tenant, actor.kind, credential=f"token:{actor.id}")
+        rules, _ = self._compiled.rules(treatment, "")
+        await self._limit(rules, treatment, who, actor.address, times=tokens)
+
     async def _in_time(self, asked: Asked) -> Answer:
         seconds = seconds_of(asked.inbound, asked.treatment)
         if not seconds or asked.treatment.operation is None:
@@ -201,15 +232,21 @@ class Gateway:
             raise Refusal(504, "this took too long", code="timeout") from None
 
     async def _limit(
-        self, rules: tuple[Rule, ...], treatment: Treatment, who: Principal, inbound: Inbound
+        self,
+        rules: tuple[Rule, ...],
+        treatment: Treatment,
+        who: Principal,
+        address: str,
+        *,
+        times: int = 1,
     ) -> list[Verdict]:
         """Takes tokens from every bucket, or from none. Raises Refusal (429)."""
         now, shared = self._clocks.monotonic(), self._shared
         verdicts: list[Verdict] = []
         names: list[str] = []
         for rule in rules:
-            name = bucket_name(rule, who, address=inbound.address, route=treatment.name)
-            cost = min(float(treatment.cost), rule.burst)
+            name = bucket_name(rule, who, address=address, route=treatment.name)
+            cost = min(float(treatment.cost * times), rule.burst)
             if rule.shared and shared is not None:
                 verdict = await shared.take(name, rule, cost)
             else:
@@ -217,7 +254,7 @@ class Gateway:
                 verdict = self._buckets.take(name, rule, cost=cost, now=now, share=share)
             verdicts.append(verdict)
             if not verdict.allowed:
-                self._give_back(rules, names, treatment.cost)
+                self._give_back(rules, names, treatment.cost * times)
                 _limited.inc(labels=(rule.name,))
                 raise _over(rules, rule, verdicts)
             names.append(name)

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 BURST_SECONDS: Final = 2
 """Of the limit that holds without any configuration."""
+GRAPHQL: Final = "backend-api.graphql"
+"""By which name overrides know it."""
 _CONFIGURED, _DECLARED = 1, 0
 
 
@@ -65,6 +67,8 @@ class Compiled:
     config: Config
     table: RouteTable[Treatment]
     plans: dict[str, tuple[Rule, ...]]
+    graphql: Treatment
+    """Of GraphQL, which has a route of its own: its limits are those of an operation."""
     combined: dict[tuple[Treatment, str], tuple[tuple[Rule, ...], str]] = field(
         default_factory=dict
     )
@@ -91,7 +95,8 @@ def compiled(
     entries = [making.operation(one, config.overrides) for one in operations]
     entries += [making.route(one) for one in config.routes]
     plans = {plan.name: tuple(rules[name] for name in plan.limits) for plan in config.plans}
-    return Compiled(config, RouteTable(entries), plans)
+    graphql = making.bare(GRAPHQL, config.overrides)
+    return Compiled(config, RouteTable(entries), plans, graphql)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,22 @@ class _Making:
     cors: dict[str, CrossOrigin]
     standard: tuple[Rule, ...]
 
+    def bare(self, name: str, overrides: Sequence[Override]) -> Treatment:
+        """Of what is routed elsewhere, and has our limits alone."""
+        policy = _policy(name, overrides)
+        return Treatment(
+            name=name,
+            access="public",
+            needs="",
+            cost=policy.cost or 1,
+            body_bytes_max=0,
+            timeout_seconds=0.0,
+            rules=self._rules(policy),
+        )
+
     def operation(self, operation: Operation, overrides: Sequence[Override]) -> Entry[Treatment]:
         route = operation.route
-        names = {"*", f"{operation.service.name}.*", operation.name}
-        policy = _merged([one for one in overrides if one.operations in names])
+        policy = _policy(operation.name, overrides)
         caching = policy.cache
         if caching is None and route.cache_seconds:
             caching = Caching(seconds=route.cache_seconds)
@@ -170,11 +187,13 @@ def _standard(settings: GatewaySettings) -> tuple[Rule, ...]:
     return (Rule.of(Limit(name="default", requests=rate, burst=rate * BURST_SECONDS)),)
 
 
-def _merged(policies: Sequence[Policy]) -> Policy:
-    """What later ones say counts, member by member."""
+def _policy(operation: str, overrides: Sequence[Override]) -> Policy:
+    """What overrides say of an operation: later ones count, member by member."""
+    names = {"*", f"{operation.partition('.')[0]}.*", operation}
     said = {
         name: value
-        for policy in policies
+        for policy in overrides
+        if policy.operations in names
         for name in Policy.__struct_fields__
         if (value := getattr(policy, name)) is not None
     }

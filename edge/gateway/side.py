@@ -16,8 +16,8 @@ from aiohttp import web
 
 from edge.admission import Admission
 from edge.gateway.compose import Compose
-from edge.gateway.dispatch import Services
-from edge.gateway.gateway import Clocks, Gateway
+from edge.gateway.dispatch import Services, trace_of
+from edge.gateway.gateway import Clocks, Elsewhere, Gateway
 from edge.gateway.http import GatewayHttp
 from edge.gateway.identity import Identities
 from edge.gateway.portal import Portal
@@ -30,6 +30,7 @@ from ops.db import Database
 from ops.errors import Unavailable
 from ops.tasks import Restart, SupervisedGroup
 from ops.tokens import TokenSettings, Verifier, load_keys
+from services._kit.actor import Actor
 from services._kit.call import Reply, Request
 from services._kit.operation import Operation
 
@@ -54,6 +55,8 @@ class Business:
     """The same database, for a connection on which configurations are told."""
     redis_url: str = ""
     """Where limits are shared; "": every worker counts its share."""
+    elsewhere: Elsewhere | None = None
+    """Who passes requests of other regions' tenants on; None: nobody."""
     operator_tenant: str = "system"
 
 
@@ -114,6 +117,16 @@ class GatewaySide:
         """Answers whatever no route table has."""
         return await self.http.handle(request)
 
+    async def identify(self, request: web.Request) -> Actor:
+        """Who asks, for route tables that answer themselves. Raises NexusError."""
+        inbound = self.http.inbound(request)
+        principal = self.gateway.identify(inbound)
+        return principal.actor(address=inbound.address, trace=trace_of(inbound))
+
+    async def charge(self, actor: Actor, tokens: int) -> None:
+        """What a GraphQL operation costs. Raises Refusal (429)."""
+        await self.gateway.charge(actor, tokens)
+
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, business, tokens = self._settings, self._business, self._tokens
         session = await stack.enter_async_context(
@@ -148,6 +161,7 @@ class GatewaySide:
             shared=self._shared(stack, tasks),
             workers=self._workers,
         )
+        self.gateway.elsewhere = business.elsewhere
         self.http = GatewayHttp(self.gateway, body_seconds=self._body_seconds)
         self.compose = Compose(self.gateway, self.http)
         self.portal = Portal(self._describe)

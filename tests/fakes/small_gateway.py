@@ -37,6 +37,7 @@ class SmallGateway:
         database: Database | None = None,
         database_url: str = "",
         redis_url: str = "",
+        elsewhere: Any = None,
         real_time: bool = True,
         workers: int = 1,
     ) -> None:
@@ -48,6 +49,7 @@ class SmallGateway:
             database=database,
             database_url=database_url,
             redis_url=redis_url,
+            elsewhere=elsewhere,
         )
         self._settings = settings or GatewaySettings()
         self._key_file = folder / "token-keys.json"

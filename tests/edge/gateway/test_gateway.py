@@ -5,10 +5,13 @@ import hashlib
 import zlib
 
 import pytest
+from aiohttp import web
 
 from edge.gateway.settings import GatewaySettings
+from edge.problems import Refusal
 from ops import metrics
 from ops.errors import Unavailable
+from services._kit.actor import Actor
 from services._kit.errors import Invalid, NotFound, Problem
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
@@ -312,3 +315,41 @@ async def test_the_metrics_tell_of_it(gateway: SmallGateway) -> None:
     await gateway.get(ITEM, headers=gateway.bearer())
     text = metrics.render().decode()
     assert 'nexus_gateway_requests_total{route="stall.item",status="200"}' in text
+
+
+async def test_a_tenant_of_another_region_is_answered_from_there(made: Made) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def elsewhere(request: web.Request, *, tenant: str) -> web.StreamResponse | None:
+        asked.append((request.path, tenant))
+        if tenant != "far":
+            return None
+        response = web.Response(text="from afar")
+        await response.prepare(request)
+        await response.write_eof()
+        return response
+
+    gateway = await made(elsewhere=elsewhere)
+    here, far = gateway.bearer(), gateway.bearer(tenant="far")
+    assert (await gateway.get(ITEM, headers=here)).json["tenant"] == "acme"
+    assert (await gateway.get(ITEM, headers=far)).body == b"from afar"
+    calls = {"calls": [{"id": "a", "path": ITEM}]}
+    said = await gateway.ask("POST", "/v1/backend-api/compose", json=calls, headers=far)
+    assert said.body == b"from afar"
+    assert (await gateway.get("/v1/stall/open")).status == 200
+    assert len(gateway.stall.calls) == 2
+    assert [tenant for _, tenant in asked] == ["acme", "far", "far"]
+
+
+async def test_graphql_is_charged_by_its_cost(gateway: SmallGateway) -> None:
+    gateway.configure(
+        limits=[{"name": "few", "requests": 10, "seconds": 3_600}],
+        overrides=[{"operations": "backend-api.graphql", "limits": ["few"]}],
+    )
+    ada = Actor(id="ada", tenant="acme")
+    await gateway.side.charge(ada, 7)
+    with pytest.raises(Refusal) as caught:
+        await gateway.side.charge(ada, 7)
+    assert caught.value.status == 429
+    await gateway.side.charge(ada, 3)
+    await gateway.side.charge(Actor(id="bob", tenant="acme"), 7)
