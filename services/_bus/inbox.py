@@ -15,10 +15,12 @@ While the database is away nothing is counted as a try: the consumer stops and b
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 import msgspec
 
+from ops.clock import SYSTEM
 from ops.db import Database, DatabaseFault, Row, Session
 from ops.log import get_logger
 from ops.metrics import counter
@@ -26,6 +28,9 @@ from services._events.event import Codec, Envelope, Event
 from services._events.settings import EventsSettings
 
 ERROR_CHARACTERS_MAX: Final = 500
+TOGETHER_MAX: Final = 20
+TOGETHER_SECONDS: Final = 0.1
+"""Events that share a transaction, and for how long: while it is open, relays read no further."""
 DUE_MAX: Final = 100
 """Parked events that are tried again in one go."""
 _AWAY: Final = frozenset({"db.unavailable", "db.busy"})
@@ -99,39 +104,68 @@ class Inbox:
     def __init__(self, database: Database, consumer: Consumer, settings: EventsSettings) -> None:
         self._database = database
         self._settings = settings
+        self._look_at = 0.0
+        """When to look for parked events that are due, monotonic."""
         self.consumer = consumer
 
     async def take(self, envelope: Envelope) -> None:
         """Has the event's effect happen, or parks it. Raises DatabaseFault: neither was done."""
         if envelope.type not in self.consumer.codec.types:
             return
-        fault = await _outcome(self._take(envelope))
+        fault = await _outcome(self._take_together([envelope], []))
         if fault is not None:
             await self._park(envelope, fault)
 
+    async def take_all(self, envelopes: Sequence[Envelope]) -> int:
+        """Takes some of them, from the first on, in one transaction if all goes well; how many."""
+        tenant = envelopes[0].tenant
+        same = list(takewhile(lambda one: one.tenant == tenant, envelopes))
+        taken: list[Envelope] = []
+        if await _outcome(self._take_together(same, taken)) is None:
+            return len(taken)
+        alone = envelopes[: len(taken) + 1]
+        for envelope in alone:
+            await self.take(envelope)
+        return len(alone)
+
     async def retry(self) -> float:
-        """Tries parked events that are due; seconds until the next one is, `inf`: none waits."""
-        while True:
+        """Tries parked events that are due; seconds until it is to be called again."""
+        while (wait := self._look_at - SYSTEM.monotonic()) <= 0:
             async with self._database.relay(self.consumer.schema) as session:
                 waiting = await session.rows(_DUE, self.consumer.name, self.consumer.hold, DUE_MAX)
             due = [row for row in waiting if row["seconds"] <= 0]
             if not due:
-                return min((row["seconds"] for row in waiting), default=float("inf"))
+                first = min((row["seconds"] for row in waiting), default=float("inf"))
+                self._look_at = SYSTEM.monotonic() + min(first, self._settings.poll_seconds)
             for row in due:
                 await self._again(row)
+        return wait
 
-    async def _take(self, envelope: Envelope) -> None:
+    async def _take_together(self, envelopes: Sequence[Envelope], taken: list[Envelope]) -> None:
+        """Notes in `taken` what it took, if it is committed."""
+        began, fresh = SYSTEM.monotonic(), 0
+        opened = self._database.session(self.consumer.schema, tenant=envelopes[0].tenant)
+        async with opened as session, session.transaction():
+            for envelope in envelopes:
+                if envelope.type in self.consumer.codec.types:
+                    fresh += await self._take(session, envelope)
+                taken.append(envelope)
+                if SYSTEM.monotonic() - began > TOGETHER_SECONDS:
+                    break
+        _handled.inc(fresh, labels=(self.consumer.name,))
+        _repeated.inc(len(taken) - fresh, labels=(self.consumer.name,))
+
+    async def _take(self, session: Session, envelope: Envelope) -> bool:
+        """Whether it had not come before."""
         consumer = self.consumer
         names = (consumer.name, envelope.id, envelope.tenant, envelope.partitionkey)
-        opened = self._database.session(consumer.schema, tenant=envelope.tenant)
-        async with opened as session, session.transaction():
-            found = await session.row(_TAKE, *names, consumer.hold)
-            assert found is not None
-            if found["fresh"] and found["held"]:
-                await self._write_parked(session, envelope, None)
-            elif found["fresh"]:
-                await self._react(session, envelope)
-        (_handled if found["fresh"] else _repeated).inc(labels=(consumer.name,))
+        found = await session.row(_TAKE, *names, consumer.hold)
+        assert found is not None
+        if found["fresh"] and found["held"]:
+            await self._write_parked(session, envelope, None)
+        elif found["fresh"]:
+            await self._react(session, envelope)
+        return bool(found["fresh"])
 
     async def _react(self, session: Session, envelope: Envelope) -> None:
         event = self.consumer.codec.decode(envelope.type, data=envelope.data)
@@ -152,6 +186,7 @@ class Inbox:
         self, session: Session, envelope: Envelope, fault: BaseException | None
     ) -> None:
         """`fault` None: it waits for an earlier event of its key, and was not tried."""
+        self._look_at = 0.0
         tries = 0 if fault is None else 1
         dead = self._count(envelope, tries=tries, fault=fault)
         await session.run(

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
 from ops.notices import Notices
-from services._bus.inbox import Consumer, Inbox
+from services._bus.inbox import TOGETHER_MAX, Consumer, Inbox
 from services._bus.port import Batch, Bus
 from services._bus.relay import Relay
 from services._events.projection import Projection, Projector
@@ -95,8 +95,7 @@ class Consuming:
     async def _deliver(self, batch: Batch, until: float) -> int:
         """How many of its events were handled: all, unless the lease would end before."""
         async with self._turns:
-            for count, envelope in enumerate(batch.events):
-                if count and self._clock.monotonic() >= until:
-                    return count
-                await self._inbox.take(envelope)
-        return len(batch.events)
+            count = 0
+            while count < len(batch.events) and (not count or self._clock.monotonic() < until):
+                count += await self._inbox.take_all(batch.events[count : count + TOGETHER_MAX])
+        return count

@@ -117,20 +117,22 @@ class PostgresReceiver:
         self._consumer, self._owner = names
         self._topics = topics
         self._subscribe_at = SYSTEM.monotonic()
+        self._more = True
+        """Whether to look at once: there may be more than was called out."""
 
     async def fetch(self, seconds: float) -> Sequence[Batch]:
         if SYSTEM.monotonic() >= self._subscribe_at:
             async with self._database.relay(SCHEMA) as session:
                 await session.run("SELECT subscribe($1)", self._consumer)
             self._subscribe_at = SYSTEM.monotonic() + SUBSCRIBE_SECONDS
+        await self._bell.wait(0.0 if self._more else seconds)
         batches = await self._claim()
-        if batches or seconds <= 0:
-            return batches
-        await self._bell.wait(seconds)
-        return await self._claim()
+        self._more = any(len(batch.events) >= self._settings.batch_max for batch in batches)
+        return batches
 
     async def settle(self, done: Sequence[tuple[Batch, int]]) -> None:
         places = [(batch.token, batch.places[count - 1]) for batch, count in done if count]
+        self._more |= any(count < len(batch.events) for batch, count in done)
         if places:
             await self._settle(places)
 

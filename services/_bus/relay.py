@@ -1,8 +1,8 @@
 """Carries outboxes to the bus: one loop for all schemas of a process, in any number of processes.
 
-    woken ─▶ claim_outbox: lease the free partitions that have something, read below
-             pg_snapshot_xmin in (epoch, xid, seq) order ─▶ bus.send ─▶ settle_outbox: move the
-             cursors of leases still held, by their fence
+    woken ─▶ look_outbox: which partitions have rows from the floor on, below pg_snapshot_xmin?
+          ─▶ claim_outbox: lease those that are free, read in (epoch, xid, seq) order ─▶ bus.send
+          ─▶ settle_outbox: move the cursors of leases still held, by their fence
 
 A transaction that commits late has an older xid than others that committed before it. So nothing is
 read that is not older than every transaction still running, in any database of the cluster. A relay
@@ -67,6 +67,8 @@ class Relay:
         self._clock = clock
         self._owner = secret_id()
         self._told: dict[str, float] = {}
+        self._floors: dict[str, tuple[int, int]] = {}
+        """Epoch and xid by schema: below, everything was relayed."""
         bell = Bell()
         notices.subscribe(CHANNEL, bell.ring)
         self._watch = Watch(
@@ -91,14 +93,23 @@ class Relay:
         """One round of one schema; how many events were carried. Raises Unavailable."""
         settings = self._settings
         async with self._database.relay(schema) as session:
-            rows = await session.rows(
-                "SELECT * FROM claim_outbox($1, $2, $3)",
+            floor = self._floors.get(schema, (0, 0))
+            look = await session.row("SELECT * FROM look_outbox($1, $2)", *floor)
+            assert look is not None
+            wanted = look["partitions"]
+            rows = wanted and await session.rows(
+                "SELECT * FROM claim_outbox($1, $2, $3, $4)",
                 self._owner,
                 settings.lease_seconds,
                 settings.batch_max,
+                wanted,
             )
-        if not rows:
-            return 0
+            if not rows:
+                if not wanted or not await session.value(
+                    "SELECT leased_outbox($1, $2)", self._owner, wanted
+                ):
+                    self._floors[schema] = (look["epoch"], look["xid"])
+                return 0
         envelopes = [_envelope(row, self._region) for row in rows]
         # Half the lease: who waits longer may have lost it.
         await within(settings.lease_seconds / 2, self._bus.send(envelopes), "the bus")
@@ -109,6 +120,8 @@ class Relay:
                 *([row[name] for row in last] for name in _SETTLED),
             )
         _lost.inc(len(last) - held)
+        if held == len(wanted) and len(rows) < settings.batch_max:
+            self._floors[schema] = (look["epoch"], look["xid"])
         _relayed.inc(len(rows), labels=(schema,))
         return len(rows)
 

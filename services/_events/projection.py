@@ -41,12 +41,7 @@ _lag = gauge(
     combine="max",
 )
 
-_READ: Final = """
-SELECT e.stream, e.version, e.tenant, e.type, e.data, e.at, e.epoch, e.xid, e.seq,
-    e.epoch < h.epoch OR e.xid < pg_snapshot_xmin(pg_current_snapshot()) AS safe
-FROM event e, log_epoch h WHERE (e.epoch, e.xid, e.seq) > ($1, $2, $3)
-ORDER BY e.epoch, e.xid, e.seq LIMIT $4
-"""
+_READ: Final = "SELECT * FROM read_log($1, $2, $3, $4)"
 _PLACES: Final = "SELECT * FROM projection WHERE name = $1 ORDER BY generation"
 _BEGIN: Final = """
 INSERT INTO projection (name, generation, version, active) VALUES ($1, $2, $3, $2 = 1)

@@ -37,10 +37,12 @@ CREATE TABLE subscription (
 );
 COMMENT ON TABLE subscription IS 'shared: places in the log of every tenant';
 
--- Appends in the given order, and wakes who listens to these topics.
+-- Appends in the given order, and wakes who listens to these topics. Not flushed by itself: outbox
+-- and bus share one write-ahead log, in which the moved cursor and any effect come later.
 CREATE FUNCTION send_messages(
     partitions smallint[], topics text[], tenants text[], events text[]
 ) RETURNS void LANGUAGE sql VOLATILE BEGIN ATOMIC
+    SELECT set_config('synchronous_commit', 'off', true);
     WITH locked AS (
         SELECT h.partition, h.position FROM head h WHERE h.partition = ANY (partitions)
         ORDER BY h.partition FOR UPDATE
@@ -68,12 +70,16 @@ CREATE FUNCTION subscribe(who text) RETURNS void LANGUAGE sql VOLATILE BEGIN ATO
     ON CONFLICT (consumer, partition) DO UPDATE SET seen_at = now();
 END;
 
+-- The plan is kept, and may be made while the log is empty, when reading all of it looks cheap: so
+-- it is told to go by the index.
 -- Leases the free partitions in which there is something after the consumer's place, and returns
 -- up to rows_max messages of its topics from each; `head` is where the partition ended then.
 CREATE FUNCTION claim_messages(
     who text, me text, lease_seconds double precision, wanted text[], rows_max integer
 ) RETURNS TABLE (partition smallint, fence bigint, head bigint, place bigint, event json)
-LANGUAGE sql VOLATILE BEGIN ATOMIC
+LANGUAGE sql VOLATILE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
+    SELECT set_config('synchronous_commit', 'off', true);
     WITH free AS (
         SELECT s.partition, h.position FROM subscription s JOIN head h USING (partition)
         WHERE s.consumer = who AND s.position < h.position
@@ -98,6 +104,7 @@ END;
 -- Moves the places of leases that are still held, and gives the leases back; how many were held.
 CREATE FUNCTION settle_messages(who text, partitions smallint[], fences bigint[], places bigint[])
 RETURNS bigint LANGUAGE sql VOLATILE BEGIN ATOMIC
+    SELECT set_config('synchronous_commit', 'off', true);
     WITH settled AS (
         UPDATE subscription s SET position = g.place, lease_until = '-infinity'
         FROM unnest(partitions, fences, places) AS g (partition, fence, place)

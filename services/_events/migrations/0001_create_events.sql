@@ -85,6 +85,7 @@ CREATE TABLE outbox_1 PARTITION OF outbox FOR VALUES IN (1);
 CREATE TABLE outbox_2 PARTITION OF outbox FOR VALUES IN (2);
 CREATE TABLE outbox_3 PARTITION OF outbox FOR VALUES IN (3);
 CREATE INDEX outbox_in_order ON outbox (partition, epoch, xid, seq);
+CREATE INDEX outbox_by_age ON outbox (epoch, xid);
 
 -- Up to where each of the 64 virtual partitions was relayed, and who relays it now.
 CREATE TABLE relay_cursor (
@@ -128,20 +129,58 @@ CREATE TABLE parked (
 CREATE INDEX parked_by_key ON parked (consumer, tenant, key, seq);
 CREATE INDEX parked_by_time ON parked (consumer, next_try_at) WHERE NOT dead;
 
--- The relay's statements ---------------------------------------------------------------------------
+-- What relays and projectors ask ------------------------------------------------------------------
+-- Plans are kept, and made while a table is empty, when reading all of it looks cheap: so these are
+-- told to go by the indexes. Leases and cursors need not be flushed: a server that lost the last of
+-- them relays again what was relayed.
 
--- Leases the free partitions that have something to relay, and returns up to rows_max of each,
--- oldest first. Rows of a transaction that may still commit, and all after it, are not seen.
-CREATE FUNCTION claim_outbox(me text, lease_seconds double precision, rows_max integer)
-RETURNS TABLE (
+-- The log behind a place, up to rows_max events; not `safe`: an older transaction may still commit.
+CREATE FUNCTION read_log(
+    after_epoch integer, after_xid xid8, after_seq bigint, rows_max integer
+) RETURNS TABLE (
+    stream text, version bigint, tenant text, type text, data json, at timestamptz,
+    epoch integer, xid xid8, seq bigint, safe boolean
+) LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
+    SELECT e.stream, e.version, e.tenant, e.type, e.data, e.at, e.epoch, e.xid, e.seq,
+        e.epoch < h.epoch OR e.xid < pg_snapshot_xmin(pg_current_snapshot())
+    FROM log_epoch h, event e
+    WHERE (e.epoch, e.xid, e.seq) > (after_epoch, after_xid, after_seq)
+    ORDER BY e.epoch, e.xid, e.seq LIMIT rows_max;
+END;
+
+-- Which partitions have rows from a floor on, and the next floor: when all below it is relayed, it
+-- need not be looked at again.
+CREATE FUNCTION look_outbox(floor_epoch integer, floor_xid xid8)
+RETURNS TABLE (epoch integer, xid xid8, partitions smallint[]) LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
+    SELECT h.epoch, h.xmin, ARRAY(
+        SELECT DISTINCT o.partition FROM outbox o
+        WHERE (o.epoch, o.xid) >= (floor_epoch, floor_xid)
+            AND (o.epoch < h.epoch OR o.xid < h.xmin)
+    )
+    FROM (SELECT e.epoch, pg_snapshot_xmin(pg_current_snapshot()) AS xmin FROM log_epoch e) h;
+END;
+
+-- Leases those of these partitions that are free and have something to relay, and returns up to
+-- rows_max of each, oldest first. Rows of a transaction that may still commit, and all after it, are not seen.
+CREATE FUNCTION claim_outbox(
+    me text, lease_seconds double precision, rows_max integer, wanted smallint[]
+) RETURNS TABLE (
     partition smallint, fence bigint, epoch integer, xid xid8, seq bigint, tenant text, id text,
     type text, source text, subject text, traceparent text, at timestamptz, data json
-) LANGUAGE sql VOLATILE BEGIN ATOMIC
+) LANGUAGE sql VOLATILE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
+    SELECT set_config('synchronous_commit', 'off', true);
     WITH horizon AS (
         SELECT e.epoch, pg_snapshot_xmin(pg_current_snapshot()) AS xmin FROM log_epoch e
     ), free AS (
         SELECT c.partition FROM relay_cursor c
-        WHERE (c.lease_until < clock_timestamp() OR c.owner = me) AND EXISTS (
+        WHERE c.partition = ANY (wanted) AND (c.lease_until < clock_timestamp() OR c.owner = me)
+            AND EXISTS (
             SELECT FROM outbox o, horizon h
             WHERE o.partition = c.partition AND (o.epoch, o.xid, o.seq) > (c.epoch, c.xid, c.seq)
                 AND (o.epoch < h.epoch OR o.xid < h.xmin)
@@ -168,6 +207,7 @@ END;
 CREATE FUNCTION settle_outbox(
     partitions smallint[], fences bigint[], epochs integer[], xids xid8[], seqs bigint[]
 ) RETURNS bigint LANGUAGE sql VOLATILE BEGIN ATOMIC
+    SELECT set_config('synchronous_commit', 'off', true);
     WITH settled AS (
         UPDATE relay_cursor c SET epoch = g.epoch, xid = g.xid, seq = g.seq,
             lease_until = '-infinity'
@@ -178,8 +218,17 @@ CREATE FUNCTION settle_outbox(
     SELECT count(*) FROM settled;
 END;
 
+-- Whether another relay has one of these partitions.
+CREATE FUNCTION leased_outbox(me text, wanted smallint[]) RETURNS boolean LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM relay_cursor c WHERE c.partition = ANY (wanted)
+        AND c.lease_until >= clock_timestamp() AND c.owner <> me);
+END;
+
 -- Seconds since the oldest event that was not relayed yet, committed long enough ago or not.
-CREATE FUNCTION outbox_lag_seconds() RETURNS double precision LANGUAGE sql STABLE BEGIN ATOMIC
+CREATE FUNCTION outbox_lag_seconds() RETURNS double precision LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(o.at)), 0)::double precision
     FROM relay_cursor c CROSS JOIN LATERAL (
         SELECT x.at FROM outbox x
