@@ -2,5 +2,6 @@
 
 `homes.py` answers where a tenant lives, from memory, this region's database, or the directory
 (`directory.py` where it is kept here, `peers.py` where another region keeps it); `peer_api.py`
-answers other regions; `crossing.py` decides at the door, `forwarder.py` passes on.
+answers other regions; `crossing.py` decides at the door, `forwarder.py` passes on; `side.py` puts
+all of it together for a process.
 """

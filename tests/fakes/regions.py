@@ -18,18 +18,13 @@ from yarl import URL
 
 from edge.business import serve
 from edge.problems import refusal, response
-from edge.regions.crossing import Crossing
-from edge.regions.forwarder import Forwarder
-from edge.regions.homes import Homes
-from edge.regions.peer_api import PeerApi
-from edge.regions.peers import RemoteDirectory
+from edge.regions.side import RegionSide
 from edge.routes import Handler
 from ops.clock import SYSTEM, Clock
 from ops.db import Database, DatabaseSettings
 from ops.errors import NexusError
 from ops.migrate import migrate
 from ops.region_settings import PeerSettings, RegionSettings
-from ops.tasks import SupervisedGroup
 from services._kit.actor import Actor
 from services._kit.call import Runtime
 from services._kit.load import schemas
@@ -100,24 +95,10 @@ class Region:
         settings, database_settings = self.settings, DatabaseSettings(connections_max=12)
         database = Database(self.postgres.url, database_settings)
         self.database = await stack.enter_async_context(database)
-        kept = settings.directory or self.name
-        directory = None
-        if kept != self.name:
-            peer = settings.peer(kept)
-            assert peer is not None
-            directory = await stack.enter_async_context(
-                RemoteDirectory(
-                    peer,
-                    region=self.name,
-                    connect_seconds=settings.connect_seconds,
-                    clock=self.clock,
-                )
-            )
-        self.homes = Homes(
-            self.database, settings, region=self.name, directory=directory, clock=self.clock
-        )
-        forwarder = await stack.enter_async_context(Forwarder(settings, region=self.name))
-        self.crossing = Crossing(self.homes, forwarder, settings)
+        side = RegionSide(self.database, settings, region=self.name, clock=self.clock)
+        side.keeps_fresh = self.keeps_fresh
+        await stack.enter_async_context(side)
+        self.homes, self.crossing, self._parts = side.homes, side.crossing, side.parts
         self.runtime = Runtime(
             self.database,
             SERVICES,
@@ -126,9 +107,6 @@ class Region:
             settings={"placement": settings},
             homes=self.homes,
         )
-        tasks = await stack.enter_async_context(SupervisedGroup("region"))
-        if self.keeps_fresh:
-            tasks.keep("homes", self.homes.run)
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -178,9 +156,9 @@ class Region:
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[_problems])
-        api = PeerApi(self.database, self.settings, region=self.name, clock=self.clock)
-        for route in api.routes:
-            app.router.add_route(route.method, route.path, getattr(api, route.handler))
+        for part in self._parts:
+            for route in part.routes:
+                app.router.add_route(route.method, route.path, getattr(part, route.handler))
         for operation in operations(SERVICES):
             door = _Door(self, operation)
             app.router.add_route(operation.route.method, operation.path, door.answer)
