@@ -111,7 +111,6 @@ class Region:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, host, int(port), reuse_port=True).start()
-        self._session = await stack.enter_async_context(aiohttp.ClientSession())
 
     async def stop(self) -> None:
         """Is away."""
@@ -126,9 +125,12 @@ class Region:
         if isinstance(body, dict):
             sent["Content-Type"] = "application/json"
             body = json.dumps(body)
-        async with self._session.request(
-            method, URL(self.url + path, encoded=True), headers=sent, data=body
-        ) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                method, URL(self.url + path, encoded=True), headers=sent, data=body
+            ) as answer,
+        ):
             return Told(answer.status, answer.headers, await answer.read())
 
     async def add(self, title: str, *, tenant: str, **headers: str) -> Told:
