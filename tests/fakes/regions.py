@@ -1,7 +1,6 @@
-"""Regions on one machine: each has its own database, and serves notes over HTTP as a door does.
+"""Regions on one machine: each has its own database, and serves notes through its gateway.
 
-The door takes `Authorization: Bearer TENANT` for a credential: who asks is not what is tested.
-Everything else is real: the databases, the connections between regions, the kit.
+All of it is real, the tokens too, which one key file signs for all regions; there is no media.
 """
 
 import asyncio
@@ -10,29 +9,35 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
-from edge.business import serve
-from edge.problems import refusal, response
+from edge.admission import Admission
+from edge.gateway.gateway import Clocks
+from edge.gateway.settings import GatewaySettings
+from edge.gateway.side import Business, GatewaySide
+from edge.http_app import HttpSide, make_app
+from edge.http_settings import HttpSettings
+from edge.limit_settings import LimitSettings
 from edge.regions.side import RegionSide
-from edge.routes import Handler
 from ops.clock import SYSTEM, Clock
 from ops.db import Database, DatabaseSettings
-from ops.errors import NexusError
 from ops.migrate import migrate
 from ops.region_settings import PeerSettings, RegionSettings
-from services._kit.actor import Actor
+from ops.tokens import Issuer, TokenSettings, load_keys
 from services._kit.call import Runtime
 from services._kit.load import schemas
-from services._kit.operation import Operation, operations
+from services._kit.operation import operations
 from services.platform.placement.service import SERVICE
 from tests.fakes.calls import KEYS
 from tests.fakes.notes.service import NOTES
 from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
+
 
 SERVICES = (NOTES, SERVICE)
 KEY = "a key of two regions, long enough"
@@ -86,6 +91,8 @@ class Region:
         self.keeps_fresh = True
         """Whether it copies the directory by itself; else tests do."""
         self.clock: Clock = SYSTEM
+        self.key_file = Path()
+        self._tokens: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -98,7 +105,7 @@ class Region:
         side = RegionSide(self.database, settings, region=self.name, clock=self.clock)
         side.keeps_fresh = self.keeps_fresh
         await stack.enter_async_context(side)
-        self.homes, self.crossing, self._parts = side.homes, side.crossing, side.parts
+        self.homes = side.homes
         self.runtime = Runtime(
             self.database,
             SERVICES,
@@ -107,10 +114,17 @@ class Region:
             settings={"placement": settings},
             homes=self.homes,
         )
-        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, host, int(port), reuse_port=True).start()
+        gateway = await stack.enter_async_context(self._gateway(side))
+        admission = Admission(LimitSettings(), trusted_proxies=(), workers=1, clock=SYSTEM.monotonic)
+        parts = [*side.parts, *gateway.parts]
+        http = HttpSide(
+            make_app(HttpSettings(), parts, admission, gateway=gateway.handle), HttpSettings()
+        )
+        await http.start()
+        stack.push_async_callback(http.stop)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(http.protocol, host, int(port), reuse_port=True)
+        stack.callback(server.close)
 
     async def stop(self) -> None:
         """Is away."""
@@ -121,7 +135,7 @@ class Region:
     ) -> Told:
         """One request of somebody in a tenant. headers: with _ for -."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        sent["Authorization"] = f"Bearer {tenant}"
+        sent["Authorization"] = f"Bearer {self.token(tenant)}"
         if isinstance(body, dict):
             sent["Content-Type"] = "application/json"
             body = json.dumps(body)
@@ -132,6 +146,15 @@ class Region:
             ) as answer,
         ):
             return Told(answer.status, answer.headers, await answer.read())
+
+    def token(self, tenant: str) -> str:
+        """A token of somebody who may do everything in a tenant."""
+        if tenant not in self._tokens:
+            issuer = Issuer(load_keys(self.key_file), issuer="nexus")
+            self._tokens[tenant] = issuer.issue(
+                "usr_1", tenant=tenant, permissions=["*"], seconds=3_600, now=SYSTEM.unix()
+            )
+        return self._tokens[tenant]
 
     async def add(self, title: str, *, tenant: str, **headers: str) -> Told:
         """Adds a note."""
@@ -156,38 +179,16 @@ class Region:
         found = self.postgres.run("SELECT epoch FROM placement.placement WHERE name = $1", tenant)
         return int(found or 0)
 
-    def _app(self) -> web.Application:
-        app = web.Application(middlewares=[_problems])
-        for part in self._parts:
-            for route in part.routes:
-                app.router.add_route(route.method, route.path, getattr(part, route.handler))
-        for operation in operations(SERVICES):
-            door = _Door(self, operation)
-            app.router.add_route(operation.route.method, operation.path, door.answer)
-        return app
-
-
-@dataclass(frozen=True)
-class _Door:
-    region: Region
-    operation: Operation
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        tenant = request.headers["Authorization"].removeprefix("Bearer ")
-        elsewhere = await self.region.crossing.elsewhere(request, tenant=tenant)
-        if elsewhere is not None:
-            return elsewhere
-        who = Actor(id="usr_1", tenant=tenant, permissions=frozenset({"*"}))
-        path = dict(request.match_info)
-        return await serve(self.region.runtime, self.operation, request, path=path, actor=who)
-
-
-@web.middleware
-async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except NexusError as error:
-        return response(refusal(error))
+    def _gateway(self, side: RegionSide) -> GatewaySide:
+        business = Business(self.runtime, operations(SERVICES), elsewhere=side.crossing.elsewhere)
+        loop = asyncio.get_running_loop()
+        return GatewaySide(
+            GatewaySettings(user_requests_per_second_max=0),
+            business,
+            tokens=TokenSettings(),
+            key_file=self.key_file,
+            clocks=Clocks(loop.time, SYSTEM.unix),
+        )
 
 
 @dataclass
@@ -211,7 +212,7 @@ async def world(
     """Regions that know each other, each with an empty database."""
     sockets = {name: free_socket() for name in names}
     urls = {name: url_of(sock) for name, sock in sockets.items()}
-    made = World()
+    made, folder = World(), mkdtemp()
     try:
         databases = await _emptied(server, len(names))
         for name, database in zip(names, databases, strict=True):
@@ -223,6 +224,7 @@ async def world(
             said = replace(settings, peers=peers, directory=names[0])
             made.regions[name] = Region(name, database, said)
             made[name].url = urls[name]
+            made[name].key_file = Path(folder) / "token-keys.json"
         for sock in sockets.values():
             sock.close()
         if start:
@@ -233,6 +235,7 @@ async def world(
     finally:
         for region in made.regions.values():
             await region.stop()
+        rmtree(folder)
 
 
 _databases: dict[PostgresServer, list[Postgres]] = {}

@@ -182,7 +182,7 @@ async def test_what_crosses_and_what_does_not(door: Door) -> None:
         assert not {"X-Nexus-Inside", "X-Hop"} & told.headers.keys()
         headers, rest = seen
         assert isinstance(headers, dict)
-        assert headers["Authorization"] == f"Bearer {EU_BORN}"
+        assert headers["Authorization"] == f"Bearer {region.token(EU_BORN)}"
         assert headers["Traceparent" if "Traceparent" in headers else "traceparent"] == "00-1-2-01"
         assert headers["Nexus-Forward"] == "no"
         assert headers["Via"] == "1.1 before, 1.1 nexus-us1"
@@ -211,7 +211,10 @@ async def test_bodies_stream_both_ways(door: Door) -> None:
         return answer
 
     async def ask(region: Region) -> None:
-        headers = {"Authorization": f"Bearer {EU_BORN}", "Content-Length": str(size)}
+        headers = {
+            "Authorization": f"Bearer {region.token(EU_BORN)}",
+            "Content-Length": str(size),
+        }
 
         async def body() -> object:
             for _ in range(24):
