@@ -49,6 +49,7 @@ _ANSWERS: Final = {
 }
 
 Identify = Callable[[web.Request], Awaitable[Actor]]
+Elsewhere = Callable[[web.Request, Actor], Awaitable[web.StreamResponse | None]]
 
 
 class Answering(Protocol):
@@ -113,22 +114,28 @@ class GraphqlApi:
         settings: GraphqlSettings,
         *,
         body_seconds: float = 10.0,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """make: the engine, as `engine_of` gives it. identify: who asks; raises NexusError for a
-        wrong credential."""
+        wrong credential. elsewhere: the answer of another region, if that is the tenant's home."""
         self._make = make
         self._made: Answering | None = None
         self._making = asyncio.Lock()
         self._identify = identify
         self._settings = settings
         self._body_seconds = body_seconds
+        self._elsewhere = elsewhere
 
     async def warm(self) -> None:
         """Makes the engine before somebody asks. Raises ValueError: names cannot be told apart."""
         await self._engine()
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.Request) -> web.StreamResponse:
         actor = await self._identify(request)
+        if self._elsewhere is not None:
+            crossed = await self._elsewhere(request, actor)
+            if crossed is not None:
+                return crossed
         body = await self._body(request)
         content_type = request.headers.get("Content-Type", "")
 
@@ -139,8 +146,12 @@ class GraphqlApi:
 
         return await self._answer(request, actor, read)
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: web.Request) -> web.StreamResponse:
         actor = await self._identify(request)
+        if self._elsewhere is not None:
+            crossed = await self._elsewhere(request, actor)
+            if crossed is not None:
+                return crossed
 
         async def read() -> Ask:
             return from_query(_query(request))

@@ -15,12 +15,15 @@ from tempfile import mkdtemp
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from yarl import URL
 
 from edge.admission import Admission
 from edge.gateway.gateway import Clocks
 from edge.gateway.settings import GatewaySettings
 from edge.gateway.side import Business, GatewaySide
+from edge.graphql.routes import GraphqlApi, engine_of
+from edge.graphql.settings import GraphqlSettings
 from edge.http_app import HttpSide, make_app
 from edge.http_settings import HttpSettings
 from edge.limit_settings import LimitSettings
@@ -30,6 +33,7 @@ from ops.db import Database, DatabaseSettings
 from ops.migrate import migrate
 from ops.region_settings import PeerSettings, RegionSettings
 from ops.tokens import Issuer, TokenSettings, load_keys
+from services._kit.actor import Actor
 from services._kit.call import Runtime
 from services._kit.load import schemas
 from services._kit.operation import operations
@@ -37,7 +41,6 @@ from services.platform.placement.service import SERVICE
 from tests.fakes.calls import KEYS
 from tests.fakes.notes.service import NOTES
 from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
-
 
 SERVICES = (NOTES, SERVICE)
 KEY = "a key of two regions, long enough"
@@ -115,8 +118,10 @@ class Region:
             homes=self.homes,
         )
         gateway = await stack.enter_async_context(self._gateway(side))
-        admission = Admission(LimitSettings(), trusted_proxies=(), workers=1, clock=SYSTEM.monotonic)
-        parts = [*side.parts, *gateway.parts]
+        admission = Admission(
+            LimitSettings(), trusted_proxies=(), workers=1, clock=SYSTEM.monotonic
+        )
+        parts = [*side.parts, *gateway.parts, self._graphql(gateway, side)]
         http = HttpSide(
             make_app(HttpSettings(), parts, admission, gateway=gateway.handle), HttpSettings()
         )
@@ -189,6 +194,16 @@ class Region:
             key_file=self.key_file,
             clocks=Clocks(loop.time, SYSTEM.unix),
         )
+
+    def _graphql(self, gateway: GatewaySide, side: RegionSide) -> GraphqlApi:
+        async def identify(request: web.Request) -> Actor:
+            return gateway.gateway.identify(gateway.http.inbound(request)).actor()
+
+        async def elsewhere(request: web.Request, actor: Actor) -> web.StreamResponse | None:
+            return await side.crossing.elsewhere(request, tenant=actor.tenant)
+
+        make = engine_of(SERVICES, self.runtime, GraphqlSettings())
+        return GraphqlApi(make, identify, GraphqlSettings(), elsewhere=elsewhere)
 
 
 @dataclass

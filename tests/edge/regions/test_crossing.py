@@ -37,6 +37,28 @@ async def test_the_wrong_region_answers_from_the_right_one(two: World) -> None:
     assert eu.kept(EU_BORN) == []
 
 
+async def test_graphql_is_passed_on(two: World) -> None:
+    text = 'mutation { notesAdd(input: {title: "by graph"}) { id title } }'
+    path = "/v1/backend-api/graphql"
+    told = await two["us1"].ask("POST", path, tenant=EU_BORN, body={"query": text})
+    assert told.status == 200, told
+    assert told.json["data"]["notesAdd"]["title"] == "by graph", told
+    assert (two["eu1"].kept(EU_BORN), two["us1"].kept(EU_BORN)) == (["by graph"], [])
+
+
+async def test_a_composition_is_passed_on_whole(two: World) -> None:
+    calls = [
+        {"id": "one", "method": "POST", "path": "/v1/notes/notes", "body": {"title": "one"}},
+        {"id": "all", "method": "GET", "path": "/v1/notes/notes", "after": ["one"]},
+    ]
+    path = "/v1/backend-api/compose"
+    told = await two["us1"].ask("POST", path, tenant=EU_BORN, body={"calls": calls})
+    assert told.status == 200, told
+    assert told.json["complete"], told
+    assert told.headers["Proxy-Status"]
+    assert (two["eu1"].kept(EU_BORN), two["us1"].kept(EU_BORN)) == (["one"], [])
+
+
 async def test_faults_of_the_right_region_come_back_as_they_are(two: World) -> None:
     made = await two["us1"].ask(
         "POST", "/v1/notes/notes", tenant=EU_BORN, body={"title": "a", "no_such": 1}
