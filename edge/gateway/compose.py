@@ -84,10 +84,10 @@ class Compose:
     async def answer(self, inbound: Inbound) -> Answer:
         """Raises NexusError when there is nothing to be made of it."""
         principal = self._gateway.identify(inbound)
+        check_access(principal, "signed_in", "")
         sent = await self._gateway.crossed(inbound, principal)
         if sent is not None:
             return sent
-        check_access(principal, "signed_in", "")
         composition = _read(await inbound.body.read(BODY_BYTES_MAX), inbound.headers)
         if len(composition.calls) > self._settings.compose_calls_max:
             most = self._settings.compose_calls_max

@@ -163,16 +163,16 @@ class Gateway:
         said: Pairs = []
         try:
             who = self.identify(inbound) if principal is None else principal
-            sent = await self.crossed(inbound, who)
-            if sent is not None:
-                return sent
             check_access(who, treatment.access, treatment.needs)
             rules, policy = now_compiled.rules(treatment, who.plan)
             if rules:
                 verdicts = await self._limit(rules, treatment, who, inbound.address)
                 said = [("ratelimit-policy", policy), ("ratelimit", limit_field(rules, verdicts))]
-            asked = Asked(inbound, treatment, parameters, who)
-            answer = await self._in_time(asked)
+            # Behind the limits: one tenant cannot take all that may be passed on.
+            sent = await self.crossed(inbound, who)
+            if sent is not None:
+                return sent
+            answer = await self._in_time(Asked(inbound, treatment, parameters, who))
             if treatment.response is not None:
                 answer = await self._changed(answer, treatment)
         except NexusError as error:
