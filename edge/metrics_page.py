@@ -13,6 +13,7 @@ from ops.metrics import Described
 ROLES: Final = (
     "edge.worker",
     "edge.graphql.engine",
+    "edge.regions.side",
     "edge.demo_role",
     "media.server",
     "ops.supervisor",
@@ -24,6 +25,11 @@ _SECTIONS: Final = (
     ("nexus_webrtc", "WebRTC", "Of the whole packet plane."),
     ("nexus_http", "HTTP", "Signalling, API, pages; HLS on a connection of its own is above."),
     ("nexus_graphql", "GraphQL", ""),
+    (
+        "nexus_regions",
+        "Regions",
+        "Requests for tenants of other regions: see [regions](regions.md).",
+    ),
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
     ("nexus_process", "Processes", "By role (supervisor, edge, media, demo) and slot."),

@@ -59,7 +59,13 @@ def test_no_limit_is_left_out() -> None:
 
 def test_every_metric_is_declared() -> None:
     """In a process that has loaded every role, for metrics are declared at import."""
-    roles = ["edge.worker", "edge.graphql.engine", "media.server", "ops.supervisor"]
+    roles = [
+        "edge.worker",
+        "edge.graphql.engine",
+        "edge.regions.side",
+        "media.server",
+        "ops.supervisor",
+    ]
     command = [sys.executable, "-c", DECLARED, *roles]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     declared = set(done.stdout.split())
