@@ -23,6 +23,8 @@ from services._jobs.queue import CHANNEL
 
 SWEEP_MAX: Final = 500
 """Jobs that one sweep moves."""
+LOOK_MAX: Final = 16
+"""Schemas that one question asks: the client library keeps no plan of one over 15 KiB."""
 ERROR_CHARACTERS_MAX: Final = 2_000
 SCHEDULED_KEY: Final = "schedule"
 """The key of scheduled jobs: while one waits or runs, its next time makes no second one."""
@@ -190,19 +192,19 @@ class Desks:
 
     def __init__(self, desks: Iterable[Desk]) -> None:
         self.by_schema = {desk.schema: desk for desk in desks if desk.jobs}
-        self._look = " UNION ALL ".join(
-            _filled(_STATEMENTS["look"], schema) for schema in self.by_schema
-        )
-        self._scheduled = sorted(
-            {name for desk in self.by_schema.values() for name in desk.scheduled}
-        )
+        self._names = sorted({name for desk in self.by_schema.values() for name in desk.scheduled})
+        parts = [_filled(_STATEMENTS["look"], schema) for schema in self.by_schema]
+        self._looks = [
+            " UNION ALL ".join(parts[start : start + LOOK_MAX])
+            for start in range(0, len(parts), LOOK_MAX)
+        ]
 
-    async def look(
-        self, database: Database, *, now: datetime | None = None
-    ) -> Mapping[str, Outlook]:
-        """What each schema has for workers, in one question."""
-        async with database.relay("") as session:
-            rows = await session.rows(self._look, now, self._scheduled)
+    async def look(self, claims: Database, *, now: datetime | None = None) -> dict[str, Outlook]:
+        """What each schema has for workers, in a question for each LOOK_MAX of them."""
+        async with claims.relay("") as session:
+            rows = [
+                row for look in self._looks for row in await session.rows(look, now, self._names)
+            ]
         return {row["schema"]: Outlook(row["ready"], row["due"], row["slot"]) for row in rows}
 
 
