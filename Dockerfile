@@ -17,11 +17,16 @@ RUN python3 -m venv /opt/nexus \
 FROM ${BASE}
 COPY --from=build /opt/nexus /opt/nexus
 COPY --chmod=0755 ops/deploy/start /opt/nexus/bin/start
+# PostgreSQL wants a name for the user that it runs as, and a place that outlives the container.
+RUN echo nexus:x:10001:10001::/var/lib/nexus-cos:/usr/sbin/nologin >>/etc/passwd \
+ && install -d -m 0700 -o 10001 -g 10001 /var/lib/nexus-cos
 ENV PATH=/opt/nexus/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
+    NEXUS_STATE_DATA_DIR=/var/lib/nexus-cos \
     NEXUS_EDGE_LISTEN=0.0.0.0:8080
 WORKDIR /tmp
 USER 10001:10001
+VOLUME /var/lib/nexus-cos
 EXPOSE 8080/tcp 8189-8192/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \

@@ -78,6 +78,7 @@ async def started(
             "webrtc.listen": "127.0.0.1",
             "webrtc.port": str(free_port(socket.SOCK_DGRAM)),
             "node.run_dir": str(run_dir),
+            "node.roles": "edge,media",
             **flags,
         }
         words = [f"--{name}={value}" for name, value in settings.items()]

@@ -21,9 +21,11 @@ from ops import run_dir, settings_pages
 from ops.errors import Rejected
 from ops.inherited import Inherited
 from ops.listeners import ListenError, split_host_port, tcp_slots
+from ops.migrate import MigrationError
 from ops.node import Role
 from ops.run_dir import RunDirError
 from ops.settings import Loaded, SettingsError, load, split_flags
+from ops.state.errors import StateError
 from ops.supervisor import EXIT_FAILED, EXIT_OK, EXIT_SETTINGS
 
 DEFAULT_FILE: Final = Path("nexus.toml")
@@ -32,7 +34,7 @@ _PAGES: Final = {
     "dashboard": "print the Grafana dashboard",
     "alerts": "print the alerts for Prometheus",
 }
-ROLES: Final = ("edge", "media", "demo", "supervisor")
+ROLES: Final = ("edge", "media", "state", "demo", "supervisor")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         return _run(arguments)
     except SettingsError as fault:
         _complain("settings cannot be used:", *fault.problems)
-    except (ListenError, RunDirError) as fault:
+    except (ListenError, RunDirError, StateError, MigrationError) as fault:
         _complain(fault.message)
     except BrokenPipeError:
         # Whoever read our output has gone: `nexus settings | head`.
@@ -88,10 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="publish a moving picture to it (default: what node.roles says)",
     )
+    up.add_argument("--region", help="the node's region, such as eu1 (default: node.region)")
     serve = commands.add_parser("serve", parents=[common], help="run one role, for debugging")
     serve.add_argument("role", choices=ROLES)
     doctor = commands.add_parser("doctor", parents=[common], help="look at this machine")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser("migrate", parents=[common], help="bring all schemas up to date")
     demo = commands.add_parser("demo", parents=[common], help="publish a moving picture by WHIP")
     demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
     demo.add_argument("--stream", help="name of the stream")
@@ -130,7 +134,8 @@ def _up(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     demo = getattr(chosen, "demo", None)
     if demo or (demo is None and "demo" in settings.node.roles):
         wanted.append("demo")
-    settings = replace(settings, node=replace(settings.node, roles=tuple(wanted)))
+    region = getattr(chosen, "region", None) or settings.node.region
+    settings = replace(settings, node=replace(settings.node, roles=tuple(wanted), region=region))
     access.check_start(settings)
     roles.configure_log(settings, "supervisor", None)
 
@@ -168,6 +173,16 @@ def _serve_alone(role: str, settings: Settings) -> int:
     elif role == "media":
         given.udp = family.bind_udp(settings)
     return roles.serve(role, settings, given)
+
+
+def _migrate(loaded: Loaded[Settings], _chosen: argparse.Namespace) -> int:
+    """Against servers that run: those of a node, or yours. Raises StateError, MigrationError."""
+    from edge import migrations  # noqa: PLC0415
+
+    roles.configure_log(loaded.settings, "migrate", None)
+    count = asyncio.run(migrations.run(loaded.settings))
+    _say(f"all schemas are up to date: {count} files ran\n")
+    return EXIT_OK
 
 
 def _demo(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
@@ -259,6 +274,7 @@ def _complain(first: str, *more: str) -> None:
 _COMMANDS: Final = {
     "up": _up,
     "serve": _serve,
+    "migrate": _migrate,
     "demo": _demo,
     "token": _token,
     "doctor": _doctor,

@@ -17,16 +17,16 @@ import shutil
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from cryptography import x509
 
-from edge import access
+from edge import access, doctor_state
 from edge.family import edge_count
+from edge.finding import Finding
 from edge.settings import Settings
 from edge.tls import Certificates
 from media.addresses import candidates, interface_addresses
@@ -43,8 +43,6 @@ from ops.listeners import (
     udp_ports,
 )
 
-State = Literal["ok", "warn", "fail"]
-
 PYTHON_MIN: Final = (3, 11)
 BUFFER_BYTES_MIN: Final = 2_097_152
 """Below this a burst of a few hundred viewers' packets is lost in the kernel."""
@@ -57,16 +55,6 @@ _UDP_SEGMENT: Final = 103
 _SOL_UDP: Final = 17
 _TIME_ERROR: Final = 5
 _TIMEX_BYTES: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; `advice` is empty when all is well."""
-
-    check: str
-    state: State
-    detail: str
-    advice: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -83,6 +71,7 @@ def examine(settings: Settings) -> list[Finding]:
         _segmentation,
         _files,
         _memory,
+        doctor_state.examine,
         _tls,
         _clock,
         _pages,
@@ -334,7 +323,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     detail = f"{path}: {free // 1_048_576} MiB free, for about {free // HLS_BYTES_A_STREAM} streams"
-    if not _can_make_a_folder(folder):
+    if not doctor_state.can_make_a_folder(folder):
         yield Finding("run directory", "fail", f"{folder} is not writable", "set node.run_dir")
     elif free < MEMORY_BYTES_MIN:
         advice = "make it larger (docker: --shm-size=1g), or set node.run_dir"
@@ -344,15 +333,6 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         yield Finding("run directory", "warn", f"{path} is on a disk", advice)
     else:
         yield Finding("run directory", "ok", detail)
-
-
-def _can_make_a_folder(parent: Path) -> bool:
-    """Tries, since rights alone do not tell it of every file system; leaves nothing."""
-    try:
-        Path(tempfile.mkdtemp(dir=parent)).rmdir()
-    except OSError:
-        return False
-    return True
 
 
 def _in_memory(folder: Path) -> bool:

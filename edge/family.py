@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from ops.clock import SYSTEM
 from ops.listeners import ListenError
 from ops.log import get_logger
 from ops.settings import to_plain
+from ops.state.claim import family_claim
 from ops.supervisor import Child, Supervisor
 
 BIND_SECONDS: Final = 2.0
@@ -55,12 +57,16 @@ class Bound:
 async def run_node(settings: Settings, on_ready: Callable[[Settings], None]) -> int:
     """Runs a node until it is told to stop; its exit code. `on_ready` gets the effective settings.
 
-    Raises ListenError, RunDirError. Owns: sockets, run directory, children, all gone on return.
+    Raises ListenError, RunDirError, StateError. Owns: sockets, run directory, the right to its
+    region's state, children, all gone on return.
     """
     descriptors.raise_limit()
     _, port = listeners.split_host_port(settings.edge.listen[0])
     path = run_dir.choose(settings.node.run_dir, port)
-    with run_dir.RunDir(path, adopt_seconds=settings.node.adopt_seconds) as directory:
+    with (
+        _state_claim(settings),
+        run_dir.RunDir(path, adopt_seconds=settings.node.adopt_seconds) as directory,
+    ):
         placed = replace(settings, node=replace(settings.node, run_dir=path))
         try:
             bound = await _bind_patiently(placed, patient=directory.had_leftovers)
@@ -135,6 +141,8 @@ def children(bound: Bound) -> list[Child]:
     for slot, (link, _) in enumerate(bound.links):
         row = {"http": bound.http[slot], "https": bound.https[slot], "media": [link]}
         found.append(replace(_child("edge", slot, row), reloads=True))
+    if "state" in roles:
+        found.append(_state_child(bound.settings))
     if "demo" in roles:
         found.append(replace(_child("demo", 0, {}), essential=False, stops_first=True))
     return found
@@ -175,6 +183,13 @@ def banner(settings: Settings) -> str:
     return f"\nNexus COS is ready.\n\n{lines}\n"
 
 
+def _state_claim(settings: Settings) -> AbstractContextManager[object]:
+    """Two nodes never share embedded state. Raises StateError, which names the other one."""
+    if "state" not in settings.node.roles:
+        return nullcontext()
+    return family_claim(settings, holder=f"listening on {settings.edge.listen[0]}")
+
+
 async def _bind_patiently(settings: Settings, *, patient: bool) -> Bound:
     deadline = SYSTEM.monotonic() + (BIND_SECONDS if patient else 0.0)
     while True:
@@ -196,6 +211,17 @@ def _child(role: str, slot: int, sockets: dict[str, list[socket.socket]]) -> Chi
         slot=slot,
         sockets=sockets,
         environment={"PYTHONPATH": os.pathsep.join([code, *others])},
+    )
+
+
+def _state_child(settings: Settings) -> Child:
+    """Media serves without it, so nobody waits for it; whoever uses it may need it to the last."""
+    return replace(
+        _child("state", 0, {}),
+        essential=False,
+        stops_last=True,
+        stop_seconds=settings.node.stop_seconds + settings.state.stop_seconds,
+        outlives=True,
     )
 
 

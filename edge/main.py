@@ -1,7 +1,8 @@
 """The command `nexus`, and the composition root: the one module that may import everything.
 
-    nexus up [--demo | --no-demo]     starts a node and keeps it running
+    nexus up [--demo | --no-demo] [--region REGION]   starts a node and keeps it running
     nexus serve ROLE                  one role, for debugging; the supervisor starts children so
+    nexus migrate                     brings all schemas up to date
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
     nexus token --tenant T [--permissions A,B]   mints a bearer token for the gateway
     nexus doctor [--json]             looks at this machine and says what to do
@@ -11,8 +12,8 @@
     nexus version
 
 Any setting may be given as `--section.field=value`. Exit codes: 0 a clean end; 1 something failed,
-or the doctor found a fault; 2 settings, an address or the run directory cannot be used; 70 a child
-found its supervisor gone. Commands are `edge/command.py`, a role's process `edge/roles.py`, a node
+or the doctor found a fault; 2 settings, an address, the run directory or state cannot be used; 70 a
+child found its supervisor gone. Commands are `edge/command.py`, a role's process `edge/roles.py`, a node
 `edge/family.py`; they are imported when they are needed, so that a restarted child is back sooner.
 """
 

@@ -15,6 +15,7 @@ ROLES: Final = (
     "edge.graphql.engine",
     "edge.regions.side",
     "edge.demo_role",
+    "edge.state_role",
     "media.server",
     "ops.supervisor",
 )
@@ -32,7 +33,9 @@ _SECTIONS: Final = (
     ),
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
-    ("nexus_process", "Processes", "By role (supervisor, edge, media, demo) and slot."),
+    ("nexus_state", "State", "The embedded servers: see [state](state.md)."),
+    ("nexus_db", "Database", "Of each process's pool of connections to PostgreSQL."),
+    ("nexus_process", "Processes", "By role (supervisor, edge, media, state, demo) and slot."),
     ("nexus_", "The node", ""),
 )
 _HEAD: Final = """# Metrics

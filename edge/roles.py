@@ -62,6 +62,10 @@ def serve_child(role: str, handed: Handed) -> int:
     settings: Settings
     if role == "media":
         settings = from_plain(MediaSettings, handed.settings)
+    elif role == "state":
+        from edge import state_role  # noqa: PLC0415
+
+        settings = from_plain(state_role.Settings, handed.settings)
     else:
         from edge import settings as whole  # noqa: PLC0415
 
@@ -76,7 +80,8 @@ def serve(role: str, settings: Settings, given: Inherited) -> int:
     tracing.start(settings.tracing, role=role, slot=given.slot)
 
     def begin() -> Work:
-        given.watch_life()
+        if not given.outlives:
+            given.watch_life()
         given.beat(settings.node.hang_seconds)
         work = _pulsing(role, given.slot, entry(role, settings, given))
         metrics.touch()
@@ -105,6 +110,10 @@ def entry(role: str, settings: Any, given: Inherited) -> Work:
         from media import server  # noqa: PLC0415
 
         return server.run(settings, given)
+    if role == "state":
+        from edge import state_role  # noqa: PLC0415
+
+        return state_role.run(settings, given)
     from edge import demo_role  # noqa: PLC0415
 
     return demo_role.run(settings, given)

@@ -14,9 +14,11 @@ from edge.limit_settings import LimitSettings
 from edge.tls import TlsSettings
 from media.hls.writer import HlsSettings
 from media.webrtc_settings import WebrtcSettings
+from ops.db import DatabaseSettings
 from ops.log import LogSettings
 from ops.node import NodeSettings
 from ops.region_settings import RegionSettings
+from ops.state.settings import KafkaSettings, RedisSettings, StateSettings
 from ops.tokens import TokenSettings
 from ops.tracing import TracingSettings
 from services._events.settings import EventsSettings
@@ -40,6 +42,10 @@ class Settings:
     hls: HlsSettings = field(default_factory=HlsSettings)
     events: EventsSettings = field(default_factory=EventsSettings)
     regions: RegionSettings = field(default_factory=RegionSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

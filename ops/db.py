@@ -187,7 +187,8 @@ class Session:
     async def copy_in(
         self, table: str, *, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """Writes many rows by COPY."""
+        """Writes many rows by COPY, into a table without tenants: PostgreSQL has no COPY under
+        row-level security. For others there is `run_many`."""
         try:
             await self._connection.copy_records_to_table(
                 table, columns=columns, records=rows, schema_name=self.pin.schema
@@ -370,6 +371,10 @@ class Database:
             connection = await asyncpg.connect(self._url, **self._how())
         except BaseException as fault:
             self._room_made()
+            if isinstance(fault, TimeoutError):
+                raise DatabaseFault(
+                    "the database cannot be reached", retry_after_seconds=1
+                ) from None
             if isinstance(fault, _FAULTS):
                 raise translated(fault) from fault
             raise
@@ -535,9 +540,14 @@ def translated(fault: BaseException) -> BaseException:
         return DatabaseFault("two changes met", code="db.conflict")
     if isinstance(fault, pg.QueryCanceledError | TimeoutError):
         return DatabaseFault("the database took too long", code="db.slow", retry_after_seconds=1)
-    if isinstance(fault, _AWAY):
+    if isinstance(fault, _AWAY) or _says_closed(fault):
         return DatabaseFault("the database cannot be reached", retry_after_seconds=1)
     return fault
+
+
+def _says_closed(fault: BaseException) -> bool:
+    """The client library has one error for a connection that is gone and for wrong arguments."""
+    return isinstance(fault, pg.InterfaceError) and "closed" in str(fault)
 
 
 _AWAY: Final = (
@@ -546,7 +556,6 @@ _AWAY: Final = (
     pg.InsufficientResourcesError,
     pg.InvalidAuthorizationSpecificationError,
     pg.IdleInTransactionSessionTimeoutError,
-    pg.InterfaceError,
     pg.InternalClientError,
     OSError,
 )

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ class Inherited:
     slot: int = 0
     """Which of its role's processes this is."""
     supervised: bool = False
+    outlives: bool = False
+    """Whether this role ends by itself when its supervisor is gone, instead of with it."""
     life: int = -1
     """Reads end of file when the supervisor is gone."""
     status: int = -1
@@ -56,10 +58,21 @@ class Inherited:
             self._said_ready = True
             self._say(READY)
 
-    def watch_life(self) -> None:
-        """Ends this process at once when the supervisor is gone. Needs a running event loop."""
+    def watch_life(self, gone: Callable[[], None] | None = None) -> None:
+        """Ends this process at once when the supervisor is gone. Needs a running event loop.
+
+        gone: called once instead, for a role that outlives it.
+        """
         if self.life >= 0:
-            asyncio.get_running_loop().add_reader(self.life, os._exit, EXIT_ORPHANED)
+            loop = asyncio.get_running_loop()
+            if gone is None:
+                loop.add_reader(self.life, os._exit, EXIT_ORPHANED)
+            else:
+                loop.add_reader(self.life, self._orphaned, gone)
+
+    def _orphaned(self, gone: Callable[[], None]) -> None:
+        asyncio.get_running_loop().remove_reader(self.life)
+        gone()
 
     def beat(self, hang_seconds: float) -> None:
         """Shows the supervisor from now on that the event loop turns. Needs a running one.
@@ -102,13 +115,16 @@ class Handed:
 def take(environment: Mapping[str, str] = os.environ) -> Handed | None:
     """What a supervisor handed over, or None when this process runs alone. Call it once, early.
 
-    From here on the process dies with its supervisor; it exits at once when that is gone already.
+    From here on the process dies with its supervisor, unless its role outlives it; it exits at once
+    when that is gone already.
     """
     text = environment.get(VARIABLE)
     if not text:
         return None
     description = json.loads(text)
-    die_with_parent(int(description["parent"]))
+    outlives = bool(description["outlives"])
+    if not outlives:
+        die_with_parent(int(description["parent"]))
     inherited = Inherited(
         http=_sockets(description["http"]),
         https=_sockets(description["https"]),
@@ -116,6 +132,7 @@ def take(environment: Mapping[str, str] = os.environ) -> Handed | None:
         udp=_sockets(description["udp"]),
         slot=int(description["slot"]),
         supervised=True,
+        outlives=outlives,
         life=_descriptor(description["life"]),
         status=_descriptor(description["status"]),
     )
@@ -133,6 +150,7 @@ def describe(
     status: int,
     settings: int,
     parent: int,
+    outlives: bool = False,
 ) -> tuple[str, tuple[int, ...]]:
     """The value of NEXUS_FDS, and the descriptors that it names."""
     numbers = {
@@ -147,6 +165,7 @@ def describe(
             "status": status,
             "settings": settings,
             "parent": parent,
+            "outlives": outlives,
         }
     )
     passed = [number for row in numbers.values() for number in row]

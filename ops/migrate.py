@@ -7,10 +7,10 @@ in a transaction of its own as the schema's owner, with a `lock_timeout`; a file
 keeps each file's SHA-256: a file that was edited after it ran, or a gap in the numbers, stops the
 start. There is no way back: the next file mends the last.
 
-After each schema's files every table of it that has a `tenant` column is closed by forced row-level
+With each file, every table of the schema that has a `tenant` column is closed by forced row-level
 security; the owner alone, as whom only migrations run, sees all rows. Tables without one hold
 nothing of a tenant's and say so in their comment (`COMMENT ON TABLE … IS 'shared: why'`), else the
-migration is refused.
+file is refused.
 
 The run-time role may read and write rows of its own schema, nothing else; what it may not change
 (the audit log, events) its migration revokes. `current_setting('nexus.run_role')` names it there.
@@ -152,11 +152,10 @@ async def _migrate_schema(
     applied = {(row["owner"], row["number"]): row["sha256"] for row in rows}
     _compare(schema.name, wanted, applied)
     todo = [item for item in wanted if (item.owner, item.number) not in applied]
-    await _make_roles(connection, schema.name, logins)
+    if todo or not rows or not await _has_roles(connection, schema.name, logins):
+        await _make_roles(connection, schema.name, logins)
     for migration in todo:
         await _apply_patiently(connection, schema.name, migration)
-    if todo or not rows:
-        await _close_tables(connection, schema.name)
     return len(todo)
 
 
@@ -178,6 +177,22 @@ def _compare(schema: str, wanted: Sequence[Migration], applied: dict[tuple[str, 
             raise MigrationError(f"{schema}: {item.name} comes before one that ran already")
 
 
+async def _has_roles(connection: asyncpg.Connection, schema: str, logins: Sequence[str]) -> bool:
+    """Whether each login may become the schema's run-time role and the relay already."""
+    roles = [role_of(schema), RELAY_ROLE]
+    count: int = await connection.fetchval(
+        """
+        SELECT count(DISTINCT (role.rolname, login.rolname)) FROM pg_auth_members AS granted
+        JOIN pg_roles AS role ON role.oid = granted.roleid
+        JOIN pg_roles AS login ON login.oid = granted.member
+        WHERE role.rolname = ANY ($1) AND login.rolname = ANY ($2) AND granted.set_option
+        """,
+        roles,
+        list(logins),
+    )
+    return count == len(roles) * len(set(logins))
+
+
 async def _make_roles(connection: asyncpg.Connection, schema: str, logins: Sequence[str]) -> None:
     owner, role = owner_of(schema), role_of(schema)
     for name in (owner, role):
@@ -186,15 +201,17 @@ async def _make_roles(connection: asyncpg.Connection, schema: str, logins: Seque
         for name in (role, RELAY_ROLE):
             await connection.execute(f'GRANT "{name}" TO "{login}" WITH INHERIT FALSE, SET TRUE')
     await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}" AUTHORIZATION "{owner}"')
-    await connection.execute(
-        f"""
-        GRANT USAGE ON SCHEMA "{schema}" TO "{role}", "{RELAY_ROLE}";
-        ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA "{schema}"
-            GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{role}";
-        ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA "{schema}"
-            GRANT USAGE, SELECT ON SEQUENCES TO "{role}";
-        """
-    )
+    async with connection.transaction():
+        await connection.execute(
+            f"""
+            SET LOCAL ROLE "{owner}";
+            GRANT USAGE ON SCHEMA "{schema}" TO "{role}", "{RELAY_ROLE}";
+            ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}"
+                GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{role}";
+            ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}"
+                GRANT USAGE, SELECT ON SEQUENCES TO "{role}";
+            """
+        )
 
 
 async def _apply_patiently(
@@ -231,19 +248,22 @@ async def _apply(connection: asyncpg.Connection, schema: str, migration: Migrati
         async with connection.transaction():
             await connection.execute(";".join(begin))
             await connection.execute(migration.sql)
+            await _close_tables(connection, schema)
             await connection.execute("RESET ROLE")
             await connection.execute(record, *values)
         return
     try:
         await connection.execute(";".join(begin))
         await connection.execute(migration.sql)
+        await _close_tables(connection, schema)
     finally:
         await connection.execute("RESET ROLE; RESET search_path; RESET lock_timeout")
     await connection.execute(record, *values)
 
 
 async def _close_tables(connection: asyncpg.Connection, schema: str) -> None:
-    """Forces row-level security on every table with a tenant. Raises MigrationError."""
+    """Forces row-level security on every table with a tenant, as the owner, in the transaction that
+    made it: no table is ever open. Raises MigrationError."""
     tables = await connection.fetch(
         """
         SELECT c.oid, c.relname AS name, obj_description(c.oid, 'pg_class') AS comment,

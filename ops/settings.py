@@ -4,7 +4,8 @@ A component declares its settings beside itself, one frozen dataclass a section,
 `setting(default, "One sentence with its unit.")`; a root dataclass names the sections. From it come
 
     section.field             the setting's name, also `[section] field = …` in the TOML file
-    NEXUS_SECTION_FIELD       the environment variable: lists comma separated or JSON
+    NEXUS_SECTION_FIELD       the environment variable, unless it declares another; lists comma
+                              separated or JSON
     --section.field=value     the flag
 
 The later wins: default, file, environment, flag. A setting that does not exist, wherever it stands,
@@ -55,14 +56,17 @@ def setting(
     secret: bool = False,
     min: float | None = None,
     max: float | None = None,
+    variable: str = "",
 ) -> T:
     """A field of a settings dataclass: its default, a sentence with the unit, and its bounds.
 
-    Bounds hold for a number, for each number of a list; `secret` values are never shown. Returns a
-    dataclass field, typed as its value.
+    Bounds hold for a number, for each number of a list; `secret` values are never shown. variable:
+    the environment variable, where it is another than NEXUS_SECTION_FIELD. Returns a dataclass
+    field, typed as its value.
     """
     assert help.endswith("."), f"a sentence, please: {help!r}"
-    metadata = {"help": help, "secret": secret, "min": min, "max": max}
+    assert not variable or variable.startswith(PREFIX), variable
+    metadata = {"help": help, "secret": secret, "min": min, "max": max, "variable": variable}
     made: Any
     if isinstance(default, list | dict | set):
         made = dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
@@ -83,6 +87,7 @@ class Entry:
     help: str
     secret: bool
     bounds: Bounds
+    given_variable: str = ""
 
     @property
     def name(self) -> str:
@@ -90,7 +95,7 @@ class Entry:
 
     @property
     def variable(self) -> str:
-        return f"{PREFIX}{self.section}_{self.field}".upper()
+        return self.given_variable or f"{PREFIX}{self.section}_{self.field}".upper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ def entries(root: type[Any]) -> Iterator[Entry]:
                 help=help_text,
                 secret=bool(field.metadata.get("secret", False)),
                 bounds=Bounds(field.metadata.get("min"), field.metadata.get("max")),
+                given_variable=str(field.metadata.get("variable", "")),
             )
 
 

@@ -15,7 +15,8 @@ event loop turns, and one that has been silent for `hang_seconds` is killed and 
 any other. Silence counts only while the supervisor itself was awake to hear.
 
 Children die with it however it ends: by SIGTERM when it stops, by the kernel's parent-death signal
-and by the closing life pipe when it is killed. It speaks no protocol and knows no role: what to
+and by the closing life pipe when it is killed. One that `outlives` it has the pipe alone, and ends
+when it has handed on what it keeps. It speaks no protocol and knows no role: what to
 start, with which sockets, comes in as `Child`.
 """
 
@@ -71,6 +72,12 @@ class Child:
     """Whether the node is ready only with it, and gives up when it cannot start."""
     stops_first: bool = False
     """Stopped before the others, so that it can still say goodbye to them."""
+    stops_last: bool = False
+    """Stopped when the others have ended, since they need it until then."""
+    stop_seconds: float = 0.0
+    """How long it may take to stop; 0: as the node says."""
+    outlives: bool = False
+    """Left to end by itself when the supervisor is gone, once it has handed on what it keeps."""
     reloads: bool = False
     """Whether it is sent SIGHUP when the supervisor is."""
 
@@ -254,6 +261,7 @@ class Supervisor:
             status=status,
             settings=self._memory,
             parent=os.getpid(),
+            outlives=child.outlives,
         )
         environment = {
             name: value
@@ -368,9 +376,12 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         first = [state for state in self._states if state.child.stops_first]
-        rest = [state for state in self._states if not state.child.stops_first]
+        last = [state for state in self._states if state.child.stops_last]
+        rest = [state for state in self._states if state not in (*first, *last)]
         await self._end(first, min(1.0, self._stop_seconds))
         await self._end(rest, self._stop_seconds)
+        for state in last:
+            await self._end([state], state.child.stop_seconds or self._stop_seconds)
 
     async def _end(self, states: Sequence[_Running], seconds: float) -> None:
         """SIGTERM, then after `seconds` SIGKILL."""

@@ -68,6 +68,8 @@ class Family:
             "NEXUS_EDGE_LISTEN": f"127.0.0.1:{self.port}",
             "NEXUS_WEBRTC_PORT": str(self.udp_port),
             "NEXUS_NODE_RUN_DIR": str(self.run_dir),
+            # Without state, which few tests need: those name the roles that they want.
+            "NEXUS_NODE_ROLES": "edge,media",
             **settings,
         }
         self.prefix: list[str] = []

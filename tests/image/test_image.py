@@ -97,3 +97,4 @@ def test_it_runs_as_nobody(log: Path) -> None:
     commands = [" ".join(process.cmdline()) for process in of_the_image()]
     assert any("serve media" in command for command in commands), log.read_text()
     assert any("serve edge" in command for command in commands)
+    until("PostgreSQL runs", lambda: any("postgres" in p.name() for p in of_the_image()), 20.0)

@@ -228,3 +228,20 @@ def test_a_setting_without_help_is_a_bug() -> None:
 
     with pytest.raises(TypeError, match="has no help"):
         list(entries(Top))
+
+
+@dataclass(frozen=True, slots=True)
+class BusSettings:
+    servers: str = setting("", "Servers.", variable="NEXUS_BUS")
+
+
+@dataclass(frozen=True, slots=True)
+class WithBus:
+    bus: BusSettings = field(default_factory=BusSettings)
+
+
+def test_a_setting_may_name_its_variable_itself() -> None:
+    assert load(WithBus, environment={"NEXUS_BUS": "one"}).settings.bus.servers == "one"
+    assert load(WithBus, flags={"bus.servers": "two"}).settings.bus.servers == "two"
+    with pytest.raises(SettingsError, match="NEXUS_BUS_SERVERS: there is no such setting"):
+        load(WithBus, environment={"NEXUS_BUS_SERVERS": "one"})
