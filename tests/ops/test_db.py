@@ -61,12 +61,12 @@ async def pid(session: Session) -> int:
 
 
 async def write(database: Database, tenant: str, number: int, body: str = "hello") -> None:
-    async with database.session("notes", tenant) as session:
+    async with database.session("notes", tenant=tenant) as session:
         await session.run(INSERT, tenant, number, body)
 
 
 async def test_a_session_has_its_role_schema_and_tenant(database: Database) -> None:
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         row = await session.row(
             "SELECT current_user::text, session_user::text,"
             " current_setting('search_path'), current_setting('nexus.tenant')"
@@ -80,7 +80,7 @@ async def test_a_tenant_sees_its_own_rows_and_no_tenant_sees_none(database: Data
     await write(database, "acme", 1)
     await write(database, "umbrella", 1)
     for tenant, seen in (("acme", 1), ("umbrella", 1), ("stranger", 0), ("", 0)):
-        async with database.session("notes", tenant) as session:
+        async with database.session("notes", tenant=tenant) as session:
             rows = await session.rows("SELECT tenant FROM note")
             assert [row["tenant"] for row in rows] == [tenant] * seen
             touched = await session.run("UPDATE note SET body = 'mine' WHERE tenant = 'acme'")
@@ -89,20 +89,20 @@ async def test_a_tenant_sees_its_own_rows_and_no_tenant_sees_none(database: Data
 
 @pytest.mark.parametrize("tenant", ["acme", ""])
 async def test_rows_of_another_tenant_cannot_be_written(database: Database, tenant: str) -> None:
-    async with database.session("notes", tenant) as session:
+    async with database.session("notes", tenant=tenant) as session:
         for other in ("umbrella", ""):
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
                 await session.run(INSERT, other, 1, "forged")
     await write(database, "acme", 1)
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
             await session.run("UPDATE note SET tenant = 'umbrella'")
 
 
 async def test_another_services_tables_are_out_of_reach(database: Database) -> None:
-    async with database.session("other", "acme") as session:
+    async with database.session("other", tenant="acme") as session:
         await session.run(INSERT, "acme", 1, "secret")
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         for sql in (
             "SELECT * FROM other.note",
             "SELECT note.body FROM note JOIN other.note AS n USING (id)",
@@ -129,13 +129,13 @@ async def test_a_login_without_a_pin_may_do_nothing(postgres: Postgres, tmp_path
 
 
 async def test_the_same_pin_finds_its_connection_again(database: Database) -> None:
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         first = await pid(session)
-    async with database.session("notes", "umbrella") as session:
+    async with database.session("notes", tenant="umbrella") as session:
         second = await pid(session)
     for _ in range(3):
         for tenant, wanted in (("acme", first), ("umbrella", second)):
-            async with database.session("notes", tenant) as session:
+            async with database.session("notes", tenant=tenant) as session:
                 assert await pid(session) == wanted
 
 
@@ -144,7 +144,7 @@ async def test_many_tenants_share_few_connections(database: Database, postgres: 
 
     async def work(number: int) -> None:
         tenant = f"t{number % 7}"
-        async with database.session("notes", tenant) as session:
+        async with database.session("notes", tenant=tenant) as session:
             await session.run(
                 "INSERT INTO note VALUES ($1, $2, 'hello') ON CONFLICT DO NOTHING", tenant, number
             )
@@ -163,12 +163,12 @@ async def test_waiters_are_served_in_order(postgres: Postgres, tmp_path: Path) -
     async with Database(postgres.url, settings) as database:
 
         async def work(number: int) -> None:
-            async with database.session("notes", f"t{number}") as session:
+            async with database.session("notes", tenant=f"t{number}") as session:
                 order.append(number)
                 await session.value("SELECT 1")
 
-        async with database.session("notes", "a"):
-            async with database.session("notes", "b"):
+        async with database.session("notes", tenant="a"):
+            async with database.session("notes", tenant="b"):
                 tasks = [asyncio.ensure_future(work(number)) for number in range(8)]
                 await asyncio.sleep(0)
                 assert order == []
@@ -179,7 +179,7 @@ async def test_waiters_are_served_in_order(postgres: Postgres, tmp_path: Path) -
 async def test_a_full_line_refuses_and_a_long_wait_ends(database: Database) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for number in range(SETTINGS.connections_max):
-            await stack.enter_async_context(database.session("notes", f"t{number}"))
+            await stack.enter_async_context(database.session("notes", tenant=f"t{number}"))
         began = time.monotonic()
         found = await asyncio.gather(
             *(write(database, "acme", number) for number in range(SETTINGS.waiters_max + 3)),
@@ -204,22 +204,22 @@ async def test_those_who_give_up_waiting_take_nothing_with_them(
         for task in tasks[::2]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with database.session("notes", "acme") as session:
+        async with database.session("notes", tenant="acme") as session:
             await session.run("DELETE FROM note")
     async with contextlib.AsyncExitStack() as stack:
         # Every connection can still be had at once.
         for number in range(SETTINGS.connections_max):
-            await stack.enter_async_context(database.session("notes", f"t{number}"))
+            await stack.enter_async_context(database.session("notes", tenant=f"t{number}"))
         assert open_connections(postgres) == SETTINGS.connections_max
 
 
 async def test_a_session_left_in_a_transaction_is_not_used_again(database: Database) -> None:
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         left = await pid(session)
         await session.run("BEGIN")
         await session.run(INSERT, "acme", 1, "never")
         assert session.in_transaction
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         assert await pid(session) != left
         assert await session.rows("SELECT * FROM note") == []
 
@@ -231,7 +231,7 @@ async def fail_inside(session: Session) -> None:
 
 
 async def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         async with session.transaction():
             with pytest.raises(ZeroDivisionError):
                 await fail_inside(session)
@@ -251,7 +251,7 @@ async def test_cancelled_work_is_rolled_back_and_its_connection_is_sound(
     started = asyncio.Event()
 
     async def work() -> None:
-        async with database.session("notes", "acme") as session, session.transaction():
+        async with database.session("notes", tenant="acme") as session, session.transaction():
             await session.run(INSERT, "acme", 1, "gone")
             started.set()
             await session.value("SELECT pg_sleep(30)")
@@ -264,7 +264,7 @@ async def test_cancelled_work_is_rolled_back_and_its_connection_is_sound(
         await task
     for number in range(2, 2 + SETTINGS.connections_max * 2):
         await write(database, "acme", number)
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         assert await session.value("SELECT count(*) FROM note WHERE id = 1") == 0
     busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> "
     await until("nothing sleeps", lambda: postgres.run(busy + "pg_backend_pid()") == 0)
@@ -278,7 +278,7 @@ async def test_refusals_of_the_data_are_told_apart(database: Database) -> None:
     with pytest.raises(Violation) as violation:
         await write(database, "acme", 2, "")
     assert violation.value.constraint == "note_says_something"
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         for wrong in (("acme", 1), ("acme", "one", "hello")):
             with pytest.raises((asyncpg.InterfaceError, asyncpg.DataError)):
                 await session.run(INSERT, *wrong)
@@ -290,7 +290,7 @@ async def test_a_slow_statement_is_cancelled(postgres: Postgres, tmp_path: Path)
     await prepared(postgres, tmp_path)
     settings = replace(SETTINGS, statement_seconds=0.2)
     async with Database(postgres.url, settings) as database:
-        async with database.session("notes", "acme") as session:
+        async with database.session("notes", tenant="acme") as session:
             with pytest.raises(DatabaseFault) as slow:
                 await session.value("SELECT pg_sleep(20)")
             assert slow.value.code == "db.slow"
@@ -308,7 +308,10 @@ async def meet(a: Session, b: Session) -> None:
 
 async def test_transactions_that_meet_are_told_to_repeat(database: Database) -> None:
     await write(database, "acme", 1)
-    async with database.session("notes", "acme") as a, database.session("notes", "acme") as b:
+    async with (
+        database.session("notes", tenant="acme") as a,
+        database.session("notes", tenant="acme") as b,
+    ):
         with pytest.raises(DatabaseFault) as met:
             await meet(a, b)
         assert met.value.code == "db.conflict"
@@ -316,7 +319,7 @@ async def test_transactions_that_meet_are_told_to_repeat(database: Database) -> 
 
 
 async def test_many_rows_are_written_at_once(database: Database) -> None:
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         await session.run_many(INSERT, [("acme", number, "x") for number in range(500)])
         assert await session.value("SELECT count(*) FROM note") == 500
         with pytest.raises(Duplicate):
@@ -330,7 +333,7 @@ async def test_copy_is_for_tables_without_tenants(postgres: Postgres, tmp_path: 
     await migrate(postgres.admin_url, [both], logins=(LOGIN,))
     async with (
         Database(postgres.url, SETTINGS) as database,
-        database.session("rates", "acme") as session,
+        database.session("rates", tenant="acme") as session,
     ):
         await session.copy_in("rate", columns=("code",), rows=[("eur",), ("usd",)])
         assert await session.value("SELECT count(*) FROM rate") == 2
@@ -405,7 +408,7 @@ async def under_load(
         await until("it serves again", lambda: back > 0, RECOVERY_SECONDS + 5)
         await asyncio.sleep(0.2)
         stop = True
-    async with database.session("notes", "acme") as session:
+    async with database.session("notes", tenant="acme") as session:
         rows = await session.rows("SELECT id FROM note")
     assert set(acknowledged) <= {row["id"] for row in rows}, "an acknowledged write is lost"
     return faults, back - began

@@ -64,9 +64,9 @@ async def test_a_new_login_is_let_in_later(postgres: Postgres, tmp_path: Path) -
     await migrate(postgres.admin_url, [notes(tmp_path, late)])
     async with Database(postgres.url, DatabaseSettings()) as database:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await database.session(late, "acme").__aenter__()
+            await database.session(late, tenant="acme").__aenter__()
         assert await bring(postgres, notes(tmp_path, late)) == 0
-        async with database.session(late, "acme") as session:
+        async with database.session(late, tenant="acme") as session:
             assert await session.rows("SELECT * FROM note") == []
 
 
@@ -74,7 +74,7 @@ async def test_migrations_see_rows_of_all_tenants(postgres: Postgres, tmp_path: 
     await bring(postgres, notes(tmp_path))
     async with Database(postgres.url, DatabaseSettings()) as database:
         for tenant in ("acme", "umbrella"):
-            async with database.session("notes", tenant) as session:
+            async with database.session("notes", tenant=tenant) as session:
                 await session.run("INSERT INTO note VALUES ($1, 1, 'hello')", tenant)
     mend = "UPDATE note SET body = upper(body);"
     assert await bring(postgres, schema(tmp_path, "notes", create_notes=NOTES, mend_body=mend)) == 1
@@ -86,9 +86,9 @@ async def test_new_tables_are_closed_too(postgres: Postgres, tmp_path: Path) -> 
     second = NOTES.replace("note", "memo")
     await bring(postgres, schema(tmp_path, "notes", create_notes=NOTES, create_memos=second))
     async with Database(postgres.url, DatabaseSettings()) as database:
-        async with database.session("notes", "acme") as session:
+        async with database.session("notes", tenant="acme") as session:
             await session.run("INSERT INTO memo VALUES ('acme', 1, 'hello')")
-        async with database.session("notes", "umbrella") as session:
+        async with database.session("notes", tenant="umbrella") as session:
             assert await session.rows("SELECT * FROM memo") == []
 
 
@@ -211,7 +211,7 @@ async def test_the_run_role_is_named_to_migrations(postgres: Postgres, tmp_path:
     await bring(postgres, schema(tmp_path, "notes", create_notes=NOTES, revoke_changes=revoke))
     async with (
         Database(postgres.url, DatabaseSettings()) as database,
-        database.session("notes", "acme") as session,
+        database.session("notes", tenant="acme") as session,
     ):
         await session.run("INSERT INTO note VALUES ('acme', 1, 'hello')")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -230,9 +230,9 @@ async def test_a_server_of_yours_need_not_give_us_a_superuser(tmp_path: Path) ->
         assert await migrate(url, [service], logins=("hosted",)) == 2
         assert await migrate(url, [service], logins=("hosted",)) == 0
         async with Database(url, DatabaseSettings()) as pool:
-            async with pool.session("notes", "acme") as session:
+            async with pool.session("notes", tenant="acme") as session:
                 await session.run("INSERT INTO note VALUES ('acme', 1, 'hello')")
-            async with pool.session("notes", "umbrella") as session:
+            async with pool.session("notes", tenant="umbrella") as session:
                 assert await session.rows("SELECT * FROM note") == []
 
 
