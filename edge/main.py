@@ -13,8 +13,9 @@
 
 Any setting may be given as `--section.field=value`. Exit codes: 0 a clean end; 1 something failed,
 or the doctor found a fault; 2 settings, an address, the run directory or state cannot be used; 70 a
-child found its supervisor gone. Commands are `edge/command.py`, a role's process `edge/roles.py`, a node
-`edge/family.py`; they are imported when they are needed, so that a restarted child is back sooner.
+child found its supervisor gone. Commands are `edge/command.py`, a role's process `edge/roles.py`, a
+node `edge/family.py`; they are imported when they are needed, so that a restarted child is back
+sooner.
 """
 
 import sys
