@@ -105,7 +105,13 @@ class Gateway:
         clock = clocks.monotonic
         self._dispatch = Dispatch(
             services,
-            proxy=Proxy(session, tasks=tasks, clock=clock, chance=clocks.chance),
+            proxy=Proxy(
+                session,
+                tasks=tasks,
+                clock=clock,
+                chance=clocks.chance,
+                idle_seconds=settings.stream_idle_seconds,
+            ),
             session=session,
             upstreams=self.upstreams,
             settings=settings,

@@ -41,6 +41,9 @@ _repeated = metrics.counter(
     "Requests sent again: retries after failures, hedges before answers.",
     ("upstream", "why"),
 )
+_broken_off = metrics.counter(
+    "nexus_gateway_broken_off", "Answers of upstreams that broke off or stood still too long."
+)
 _seconds = metrics.histogram(
     "nexus_gateway_upstream_seconds",
     "From asking a server to the head of its answer.",
@@ -99,9 +102,11 @@ class Proxy:
         tasks: SupervisedGroup,
         clock: Callable[[], float],
         chance: Callable[[], float] = random.random,
+        idle_seconds: float,
     ) -> None:
-        """clock: the event loop's."""
+        """clock: the event loop's. idle_seconds: between pieces of an answer."""
         self._session = session
+        self._idle_seconds = idle_seconds
         self._tasks = tasks
         self._clock = clock
         self._chance = chance
@@ -214,7 +219,7 @@ class Proxy:
         timeout = aiohttp.ClientTimeout(
             total=None,
             sock_connect=min(upstream.rule.connect_ms / 1_000, max(left, 0.001)),
-            sock_read=None,
+            sock_read=self._idle_seconds,
         )
         headers = [*outbound.headers, ("x-nexus-timeout-ms", str(max(int(left * 1_000), 0)))]
         length = outbound.body.length
@@ -251,6 +256,7 @@ class _Stream:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _broken_off.inc()
             raise ConnectionResetError("the upstream's answer broke off") from error
 
     def close(self) -> None:

@@ -30,6 +30,12 @@ class GatewaySettings:
     timeout_seconds: float = setting(
         15.0, "Seconds that an upstream has for the head of its answer.", min=0.01, max=3_600
     )
+    stream_idle_seconds: float = setting(
+        300.0,
+        "Seconds in which an upstream must send something more of an answer that it has begun.",
+        min=0.1,
+        max=86_400,
+    )
     body_bytes_max: int = setting(
         10_485_760, "Longest body in bytes that is passed on to an upstream.", min=0
     )

@@ -173,7 +173,8 @@ class GatewaySide:
             tenant=business.operator_tenant,
         )
         source.load()
-        tasks.keep("configuration", source.keep, _ALWAYS)
+        if source.changes:
+            tasks.keep("configuration", source.keep, _ALWAYS)
 
     def _shared(self, stack: AsyncExitStack, tasks: SupervisedGroup) -> SharedLimits | None:
         settings, url = self._settings, self._business.redis_url

@@ -63,6 +63,11 @@ class ConfigSource:
         self._from_file: Config | None = None
         self._woken = asyncio.Event()
 
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to look at."""
+        return self._file != Path() or self._database is not None
+
     def load(self) -> None:
         """Takes over the file's configuration. Raises SettingsError when it cannot be used."""
         if self._file == Path():

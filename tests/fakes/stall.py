@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services._kit.call import Reply, Request
+from services._kit.errors import Malformed
 from services._kit.operation import Operation, operations
 from services._kit.record import Input, Record
 from services._kit.service import Route, Service
@@ -82,13 +83,17 @@ class Stall:
             await self.hold.wait()
         if self.fails is not None:
             raise self.fails
+        try:
+            body = json.loads(request.body) if request.body else None
+        except ValueError:
+            raise Malformed("the body is not JSON") from None
         said = {
             "operation": operation.name,
             "path": dict(request.path),
             "query": request.query,
             "tenant": request.actor.tenant,
             "who": request.actor.id,
-            "body": json.loads(request.body) if request.body else None,
+            "body": body,
             "key": request.idempotency_key,
             "count": count,
             **self.more,

@@ -208,6 +208,15 @@ async def test_an_answer_that_breaks_off_is_seen_to(
         await gateway.get("/shop/x")
 
 
+async def test_an_answer_that_stands_still_is_given_up(made: Made, upstream: FaultUpstream) -> None:
+    gateway = await made(settings=GatewaySettings(stream_idle_seconds=0.2))
+    single(gateway, upstream)
+    upstream.always = upstream.events
+    with pytest.raises(aiohttp.ClientError):
+        await gateway.get("/shop/x")
+    assert not upstream.release.is_set()
+
+
 async def test_a_breaker_opens_and_closes_again(
     gateway: SmallGateway, upstream: FaultUpstream
 ) -> None:

@@ -17,7 +17,9 @@ from tests.edge.gateway.conftest import Made
 from tests.fakes.valkey import ValkeyServer
 
 WORKERS = 4
-RULE = Rule.of(Limit(name="all", requests=400, burst=200, shared=True))
+RULE = Rule.of(Limit(name="all", requests=200, burst=100, shared=True))
+ASKERS = 4
+"""At once, in each worker."""
 ERROR_MAX = 0.05
 
 
@@ -61,7 +63,7 @@ class Load:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         async with asyncio.TaskGroup() as group:
-            for worker in self._workers:
+            for worker in self._workers * ASKERS:
                 group.create_task(self._ask(worker, until))
 
     async def _ask(self, worker: SharedLimits, until: float) -> None:
@@ -127,7 +129,7 @@ async def test_what_many_ask_at_once_is_one_call(workers: list[SharedLimits]) ->
 
     worker._script = counted
     said = await asyncio.gather(*(worker.take("all|", RULE, 1.0) for _ in range(250)))
-    assert sum(one.allowed for one in said) in range(200, 215)
+    assert sum(one.allowed for one in said) in range(100, 115)
     assert calls <= 3
 
 

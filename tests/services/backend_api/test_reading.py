@@ -143,6 +143,13 @@ def test_routes_that_answer_the_same_requests_are_refused() -> None:
         assert from_plain({"upstreams": [UPSTREAM], "routes": [ROUTE, {**other, **difference}]})
 
 
+@pytest.mark.parametrize(
+    "members", [{"hosts": ["a.test", "A.test"]}, {"methods": ["GET", "POST", "GET"]}]
+)
+def test_a_route_that_says_the_same_twice_is_refused(members: dict[str, Any]) -> None:
+    assert faults(one_route(**members)) == [("/routes/0/path", "conflict")]
+
+
 def test_toml_and_json_say_the_same() -> None:
     toml = b"""
     [[upstreams]]

@@ -306,7 +306,7 @@ def _routes(config: Config) -> Iterator[Fault]:
         for host in route.hosts or ("",):
             for method in route.methods:
                 key = (host.lower(), shape, method, route.version, conditions)
-                if key in seen and seen[key] != route.name:
+                if key in seen:
                     message = f"route {seen[key]} answers the same requests"
                     yield Fault(f"{pointer}/path", "conflict", message)
                 seen[key] = route.name
