@@ -23,6 +23,7 @@ from ops.inherited import Inherited
 from ops.listeners import ListenError, split_host_port, tcp_slots
 from ops.migrate import MigrationError
 from ops.node import Role
+from ops.region_settings import check_regions
 from ops.run_dir import RunDirError
 from ops.settings import Loaded, SettingsError, load, split_flags
 from ops.state.errors import StateError
@@ -137,6 +138,7 @@ def _up(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     region = getattr(chosen, "region", None) or settings.node.region
     settings = replace(settings, node=replace(settings.node, roles=tuple(wanted), region=region))
     access.check_start(settings)
+    check_regions(settings.regions, region)
     roles.configure_log(settings, "supervisor", None)
 
     def say_ready(effective: Settings) -> None:

@@ -24,7 +24,7 @@ from typing import Final
 
 from cryptography import x509
 
-from edge import access, doctor_state
+from edge import access, doctor_regions, doctor_state
 from edge.family import edge_count
 from edge.finding import Finding
 from edge.settings import Settings
@@ -72,6 +72,7 @@ def examine(settings: Settings) -> list[Finding]:
         _files,
         _memory,
         doctor_state.examine,
+        doctor_regions.examine,
         _tls,
         _clock,
         _pages,
