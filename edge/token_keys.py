@@ -11,6 +11,7 @@ from ops import run_dir
 from ops.clock import SYSTEM, Clock
 from ops.listeners import split_host_port
 from ops.settings import SettingsError
+from ops.state.places import places
 from ops.tokens import Issuer, load_keys
 
 SECONDS_DEFAULT = 3_600
@@ -22,6 +23,9 @@ def key_file(settings: Settings) -> Path:
     named = settings.tokens.key_file
     if named != Path():
         return named.absolute()
+    if "state" in settings.node.roles:
+        # With the region's state, so that tokens outlive a restart.
+        return places(settings).folder / "token-keys.json"
     _, port = split_host_port(settings.edge.listen[0])
     return run_dir.choose(settings.node.run_dir, port) / "token-keys.json"
 

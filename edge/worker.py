@@ -36,6 +36,7 @@ from edge.openapi import Description
 from edge.operations import Operations
 from edge.pages import Pages
 from edge.routes import Gate, Routed
+from edge.services_side import ServicesSide, has_services
 from edge.settings import Settings
 from edge.signalling import WHEP, WHIP, Signalling
 from edge.timer_wheel import TimerWheel
@@ -175,8 +176,14 @@ class Worker:
         self.admission = admission
         self.events = Events(link=self.link, gate=gate, settings=settings.edge)
         await stack.enter_async_context(self.link)
+        services = None
+        if self._business is None and has_services(settings):
+            services = await stack.enter_async_context(ServicesSide(settings, clock=self._clock))
+            self._business = services.business()
         self.gateway = await stack.enter_async_context(self._gateway(admission))
         parts = [*self._parts(gate, access), *self.gateway.parts]
+        if services is not None:
+            parts += services.parts(self.gateway)
         app = make_app(settings.edge, parts, admission, gateway=self.gateway.handle)
         http = HttpSide(app, settings.edge)
         await http.start()

@@ -1,0 +1,160 @@
+"""What one process runs business services on: their database, the kit's runtime, regions, GraphQL.
+
+Owns: the pool of connections, what it asks other regions with, and the task that keeps placements
+fresh. It is made of settings alone, so that edge workers and background workers have the same.
+"""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiohttp import web
+
+from edge.gateway.side import Business, GatewaySide
+from edge.graphql.routes import GraphqlApi, engine_of
+from edge.regions.crossing import Crossing
+from edge.regions.directory import Directory
+from edge.regions.forwarder import Forwarder
+from edge.regions.homes import Homes
+from edge.regions.peer_api import PeerApi
+from edge.regions.peers import RemoteDirectory
+from edge.routes import Routed
+from edge.settings import Settings
+from ops.clock import SYSTEM, Clock
+from ops.db import Database
+from ops.sealing import KeyRing
+from ops.settings import SettingsError
+from ops.state.places import Addresses, addresses, places
+from ops.tasks import Restart, SupervisedGroup
+from services._kit.actor import Actor
+from services._kit.call import Runtime
+from services._kit.load import load_all
+from services._kit.operation import operations
+
+KEYS: Final = "keys.json"
+"""Name of the file with the keys that seal fields, in the region's folder."""
+_ALWAYS: Final = Restart(pause_seconds_first=0.2, after_return=True)
+
+
+def has_services(settings: Settings) -> bool:
+    """Whether there is a database for services: this node's own, or yours."""
+    return "state" in settings.node.roles or bool(settings.database.url)
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    """The keys of sealed fields; made at the first start."""
+    return KeyRing.from_file(places(settings).folder / KEYS)
+
+
+def service_settings(settings: Settings) -> Mapping[str, Any]:
+    """Settings by service name, of those that have any."""
+    return {"backend-api": settings.backend_api}
+
+
+class ServicesSide:
+    """The services of one process. `async with` it."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self.addresses: Addresses = addresses(settings)
+        self.services = load_all()
+        self.operations = operations(self.services)
+
+    async def __aenter__(self) -> Self:
+        """Raises SettingsError: the directory's region is no peer."""
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def business(self) -> Business:
+        """As the gateway takes them."""
+        found = self.addresses
+        return Business(
+            self.runtime,
+            self.operations,
+            database=self.database,
+            database_url=found.database_url,
+            redis_url=found.redis_url,
+            operator_tenant=self._settings.backend_api.operator_tenant,
+            elsewhere=None if self.crossing is None else self.crossing.elsewhere,
+        )
+
+    def parts(self, gateway: GatewaySide) -> list[Routed]:
+        """Route tables beside the gateway's, which says who asks and what they may still ask."""
+        settings = self._settings
+        make = engine_of(self.services, self.runtime, settings.graphql, purse=gateway)
+        found: list[Routed] = [
+            GraphqlApi(
+                make,
+                gateway.identify,
+                settings.graphql,
+                body_seconds=settings.edge.body_seconds,
+                elsewhere=None if self.crossing is None else self._elsewhere,
+            )
+        ]
+        if settings.regions.peers:
+            region = settings.node.region
+            found.append(PeerApi(self.database, settings.regions, region=region))
+        return found
+
+    async def _elsewhere(self, request: web.Request, actor: Actor) -> web.StreamResponse | None:
+        assert self.crossing is not None, "there are other regions"
+        return await self.crossing.elsewhere(request, tenant=actor.tenant)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings, region = self._settings, self._settings.node.region
+        self.database = await stack.enter_async_context(
+            Database(self.addresses.database_url, settings.database)
+        )
+        self.homes = Homes(
+            self.database,
+            settings.regions,
+            region=region,
+            directory=await self._directory(stack),
+            clock=self._clock,
+        )
+        self.runtime = Runtime(
+            self.database,
+            self.services,
+            region=region,
+            keys=key_ring(settings),
+            settings=service_settings(settings),
+            homes=self.homes,
+            clock=self._clock,
+        )
+        self.crossing: Crossing | None = None
+        if settings.regions.peers:
+            forwarder = await stack.enter_async_context(Forwarder(settings.regions, region=region))
+            self.crossing = Crossing(self.homes, forwarder, settings.regions)
+        tasks = await stack.enter_async_context(SupervisedGroup("services"))
+        tasks.keep("homes", self.homes.run, _ALWAYS)
+
+    async def _directory(self, stack: AsyncExitStack) -> Directory | None:
+        """The directory of tenants, where another region keeps it."""
+        regions, region = self._settings.regions, self._settings.node.region
+        kept = regions.directory or region
+        if kept == region:
+            return None
+        peer = regions.peer(kept)
+        if peer is None:
+            raise SettingsError(f"regions.directory: {kept} is none of regions.peers")
+        return await stack.enter_async_context(
+            RemoteDirectory(
+                peer,
+                region=region,
+                connect_seconds=regions.connect_seconds,
+                clock=self._clock,
+            )
+        )
