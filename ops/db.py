@@ -540,13 +540,16 @@ def translated(fault: BaseException) -> BaseException:
         return DatabaseFault("two changes met", code="db.conflict")
     if isinstance(fault, pg.QueryCanceledError | TimeoutError):
         return DatabaseFault("the database took too long", code="db.slow", retry_after_seconds=1)
-    if isinstance(fault, _AWAY) or _says_closed(fault):
+    if isinstance(fault, _AWAY) or _says_away(fault):
         return DatabaseFault("the database cannot be reached", retry_after_seconds=1)
     return fault
 
 
-def _says_closed(fault: BaseException) -> bool:
-    """The client library has one error for a connection that is gone and for wrong arguments."""
+def _says_away(fault: BaseException) -> bool:
+    """Errors that mean other things as well: the client library's for a connection that is gone,
+    and the server's for a role that no migration has made yet."""
+    if isinstance(fault, pg.InvalidParameterValueError):
+        return "role" in str(fault)
     return isinstance(fault, pg.InterfaceError) and "closed" in str(fault)
 
 
