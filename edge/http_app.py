@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from edge.admission import Admission
 from edge.front import HttpHandler, address_of
+from edge.gateway.http import expect
 from edge.http_head import fields_of, refuse_ambiguous
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
@@ -88,7 +89,7 @@ def make_app(
     app.router.add_route("OPTIONS", "/api/{tail:.*}", _preflight)
     if gateway is not None:
         app[GATEWAY] = gateway
-        app.router.add_route("*", _GATEWAY_PATHS, gateway)
+        app.router.add_route("*", _GATEWAY_PATHS, gateway, expect_handler=expect)
     app.on_response_prepare.append(_headers)
     return app
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from edge.cuts import cut
 from edge.gateway.exchange import Answer, Body, Inbound, Nothing, Stream, check_length
 from edge.gateway.gateway import Gateway
-from edge.problems import Refusal
+from edge.problems import Refusal, response
 from edge.routes import REMOTE
 
 _PIECE_BYTES_MAX: Final = 65_536
@@ -55,7 +55,9 @@ class ReadBody(Body):
     """The body of one of aiohttp's requests."""
 
     def __init__(self, request: web.Request, seconds: float) -> None:
+        self._request = request
         self._content = request.content
+        self._awaited = request.headers.get("Expect", "").lower() == "100-continue"
         self._length = request.content_length
         self._read_bytes = 0
         self._until = asyncio.get_running_loop().time() + seconds
@@ -72,6 +74,9 @@ class ReadBody(Body):
 
     async def piece(self, bytes_max: int) -> bytes:
         check_length(self._length, bytes_max)
+        if self._awaited:
+            self._awaited = False
+            await _go_on(self._request)
         try:
             async with asyncio.timeout_at(self._until):
                 piece: bytes = await self._content.readany()
@@ -85,6 +90,22 @@ class ReadBody(Body):
         return piece
 
 
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Says nothing yet to a client that waits with its body until somebody wants it (RFC 9110,
+    section 10.1.1); 417 to one that expects something else.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        return None
+    refused = Refusal(417, "only 100-continue can be expected", code="http.expectation_failed")
+    return response(refused)
+
+
+async def _go_on(request: web.Request) -> None:
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # As aiohttp does: the answer itself has not begun.
+    request.writer.output_size = 0
+
+
 async def send(answer: Answer, request: web.Request) -> web.StreamResponse:
     """Sends an answer. Raises ConnectionResetError: it broke off, and so does the connection."""
     headers = CIMultiDict(answer.headers)
@@ -95,22 +116,22 @@ async def send(answer: Answer, request: web.Request) -> web.StreamResponse:
         return whole
     stream = answer.stream
     try:
-        response = web.StreamResponse(status=answer.status, headers=headers)
+        sent = web.StreamResponse(status=answer.status, headers=headers)
         if answer.close:
-            response.force_close()
-        await response.prepare(request)
+            sent.force_close()
+        await sent.prepare(request)
         if request.method != "HEAD":
-            await _pass_on(stream, response, request)
-        await response.write_eof()
+            await _pass_on(stream, sent, request)
+        await sent.write_eof()
     finally:
         stream.close()
-    return response
+    return sent
 
 
-async def _pass_on(stream: Stream, response: web.StreamResponse, request: web.Request) -> None:
+async def _pass_on(stream: Stream, sent: web.StreamResponse, request: web.Request) -> None:
     try:
         while piece := await stream.read():
-            await response.write(piece)
+            await sent.write(piece)
     except ConnectionResetError:
         # Whoever reads must see that this is not the end.
         if request.transport is not None:

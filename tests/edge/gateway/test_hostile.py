@@ -138,3 +138,24 @@ async def test_odd_paths_get_an_honest_answer(worker: Running, path: str) -> Non
     said = await worker.raw(request.encode())
     assert re.match(rb"HTTP/1\.1 (400|401|404) ", said), said[:200]
     assert b"application/problem+json" in said
+
+
+async def test_who_waits_with_a_body_hears_the_refusal_first(start: Start, tmp_path: Path) -> None:
+    tokens = TokenSettings(key_file=tmp_path / "keys.json")
+    worker: Running = await start(tokens=tokens, business=Business(Stall(), OPERATIONS))
+    issuer = Issuer(load_keys(tokens.key_file), issuer="nexus")
+    token = issuer.issue("a", tenant="t", permissions="*", seconds=60, now=SYSTEM.unix())
+    head = POST + f"Authorization: Bearer {token}\r\n".encode()
+    head += b"Content-Type: application/json\r\nConnection: close\r\n"
+    waits = head + b"Expect: 100-continue\r\n"
+    said = await worker.raw(waits + b"Content-Length: 1073741824\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 413 "), said
+    said = await worker.raw(head + b"Expect: more\r\nContent-Length: 2\r\n\r\n{}")
+    assert said.startswith(b"HTTP/1.1 417 "), said
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(waits + b"Content-Length: 12\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"name":"x"}')
+        assert (await reader.read()).startswith(b"HTTP/1.1 201 ")
+    writer.close()

@@ -1,5 +1,5 @@
-"""Whatever is configured and asked, the gateway answers: no configuration that was accepted fails to
-be executed, and no request ends in a bug.
+"""Whatever is configured and asked, the gateway answers: no configuration that was accepted fails
+to be executed, and no request ends in a bug.
 """
 
 import asyncio
