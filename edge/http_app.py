@@ -54,7 +54,7 @@ _seconds = metrics.histogram(
 _CLASSES: Final = {
     **{name: name for name in ("whip", "whep", "hls", "api")},
     **dict.fromkeys(("livez", "readyz", "metrics"), "operations"),
-    **dict.fromkeys(("v1", "openapi.json", "docs", "regions"), "gateway"),
+    **dict.fromkeys(("v1", "openapi.json", "asyncapi.json", "docs", "regions"), "gateway"),
 }
 _EVENTS: Final = "/api/events"
 """Where answers are streams that take hours."""

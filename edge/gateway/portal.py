@@ -1,4 +1,5 @@
-"""`/openapi.json` and `/docs`: what can be asked here, for programs and for people.
+"""`/openapi.json` and `/docs`: what can be asked here, for programs and for people; and
+`/asyncapi.json`: what services tell each other.
 
 The page is plain HTML made once from the same description: it needs no script, no other site and no
 network but this server's.
@@ -46,6 +47,14 @@ class Portal:
         ),
         Route(
             "GET",
+            "/asyncapi.json",
+            "events",
+            "What services tell each other, as AsyncAPI 3",
+            {200: Answer("The description.", media_type="application/json")},
+            tag="gateway",
+        ),
+        Route(
+            "GET",
             "/docs",
             "page",
             "The same, to read",
@@ -54,15 +63,26 @@ class Portal:
         ),
     )
 
-    def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
-        """describe: the OpenAPI document; asked when somebody first wants it."""
+    def __init__(
+        self, describe: Callable[[], dict[str, Any]], *, tell: Callable[[], dict[str, Any]]
+    ) -> None:
+        """The OpenAPI and the AsyncAPI document; each asked when somebody first wants it."""
         self._describe = describe
+        self._tell = tell
+        self._told: tuple[bytes, str] | None = None
         self._made: tuple[bytes, bytes, str] | None = None
 
     async def description(self, request: web.Request) -> web.Response:
         """The document."""
         document, _, tag = self._both()
         return _answer(request, document, tag, {"Content-Type": "application/json"})
+
+    async def events(self, request: web.Request) -> web.Response:
+        """The document of events."""
+        if self._told is None:
+            document = orjson.dumps(self._tell())
+            self._told = (document, _tag(document))
+        return _answer(request, *self._told, {"Content-Type": "application/json"})
 
     async def page(self, request: web.Request) -> web.Response:
         """The page."""
@@ -77,9 +97,12 @@ class Portal:
         if self._made is None:
             described = self._describe()
             document = orjson.dumps(described)
-            tag = f'"{hashlib.sha256(document).hexdigest()[:20]}"'
-            self._made = (document, "".join(_page(described)).encode(), tag)
+            self._made = (document, "".join(_page(described)).encode(), _tag(document))
         return self._made
+
+
+def _tag(document: bytes) -> str:
+    return f'"{hashlib.sha256(document).hexdigest()[:20]}"'
 
 
 def _answer(request: web.Request, body: bytes, tag: str, headers: dict[str, str]) -> web.Response:
@@ -99,7 +122,8 @@ def _page(document: dict[str, Any]) -> Iterator[str]:
     yield "<meta name=viewport content='width=device-width'>"
     yield f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
     yield f"<p>{escape(str(document.get('info', {}).get('description', '')))}</p>"
-    yield "<p>For programs: <a href=/openapi.json>openapi.json</a> (OpenAPI 3.1).</p>"
+    yield "<p>For programs: <a href=/openapi.json>openapi.json</a> (OpenAPI 3.1),"
+    yield " <a href=/asyncapi.json>asyncapi.json</a> (events, AsyncAPI 3).</p>"
     by_tag: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, item in document.get("paths", {}).items():
         for method in _METHODS:

@@ -30,6 +30,7 @@ from ops.db import Database
 from ops.errors import Unavailable
 from ops.tasks import Restart, SupervisedGroup
 from ops.tokens import TokenSettings, Verifier, load_keys
+from services._events.asyncapi import document as asyncapi
 from services._kit.actor import Actor
 from services._kit.call import Reply, Request
 from services._kit.operation import Operation
@@ -164,7 +165,7 @@ class GatewaySide:
         self.gateway.elsewhere = business.elsewhere
         self.http = GatewayHttp(self.gateway, body_seconds=self._body_seconds)
         self.compose = Compose(self.gateway, self.http)
-        self.portal = Portal(self._describe)
+        self.portal = Portal(self._describe, tell=self._tell)
         source = ConfigSource(
             self.gateway,
             file=settings.config_file,
@@ -194,6 +195,10 @@ class GatewaySide:
             clock=self._clocks.monotonic,
             buckets_max=settings.buckets_max,
         )
+
+    def _tell(self) -> dict[str, Any]:
+        services = {one.service.name: one.service for one in self._business.operations}
+        return asyncapi(services.values(), version=DOCUMENT_VERSION)
 
     def _describe(self) -> dict[str, Any]:
         return openapi(list(self._business.operations), version=DOCUMENT_VERSION)

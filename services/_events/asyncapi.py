@@ -24,8 +24,11 @@ class Declared(Protocol):
     def consumes(self) -> Mapping[type[Event], Any]: ...
 
 
-def document(services: Iterable[Declared], *, region: str, version: str) -> dict[str, Any]:
-    """The document; `version` is the application's. A channel a topic, a message a type."""
+def document(services: Iterable[Declared], *, version: str, region: str = "") -> dict[str, Any]:
+    """The document: a channel a topic, a message a type.
+
+    version: of the application. region: whose topics; none: it is a parameter of their addresses.
+    """
     known = sorted(services, key=lambda service: service.name)
     events = {
         event.TYPE: event for service in known for event in (*service.publishes, *service.consumes)
@@ -58,17 +61,15 @@ def document(services: Iterable[Declared], *, region: str, version: str) -> dict
 
 
 def _channels(names: Iterable[str], region: str) -> dict[str, Any]:
-    channels: dict[str, Any] = {}
+    channels: dict[str, dict[str, Any]] = {}
     for name in names:
-        address = topic(name, region=region)
-        channel = channels.setdefault(
-            _aggregate(name),
-            {
-                "address": address,
-                "messages": {},
-                "bindings": {"kafka": {"topic": address, "bindingVersion": "0.5.0"}},
-            },
-        )
+        address = topic(name, region=region or "{region}")
+        made: dict[str, Any] = {"address": address, "messages": {}}
+        if region:
+            made["bindings"] = {"kafka": {"topic": address, "bindingVersion": "0.5.0"}}
+        else:
+            made["parameters"] = {"region": {"description": "Where it happened, such as eu1."}}
+        channel = channels.setdefault(_aggregate(name), made)
         channel["messages"][name] = {"$ref": f"#/components/messages/{name}"}
     return channels
 

@@ -10,7 +10,7 @@ class EventsSettings:
     """How events travel from outbox to inbox."""
 
     gather_ms: float = setting(
-        10.0, "Milliseconds for which a relay gathers before it looks again.", min=0, max=1_000
+        20.0, "Milliseconds for which a relay gathers before it looks again.", min=0, max=1_000
     )
     batch_max: int = setting(
         250, "Events of one partition that are relayed or handled in one go.", min=1, max=10_000

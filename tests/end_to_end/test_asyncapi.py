@@ -5,6 +5,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+
 from services._events.asyncapi import document
 from services._kit.load import load_all
 from tests.end_to_end.publishers import NODE
@@ -26,8 +28,9 @@ async def findings(text: str) -> list[dict[str, Any]]:
     return [one for one in found if one["code"] not in OLDER]
 
 
-async def test_the_document_is_clean() -> None:
-    made = document([*SERVICES, *load_all()], region="eu1", version="1.0.0")
+@pytest.mark.parametrize("region", ["eu1", ""])
+async def test_the_document_is_clean(region: str) -> None:
+    made = document([*SERVICES, *load_all()], region=region, version="1.0.0")
     assert made["channels"]
     assert await findings(json.dumps(made)) == []
 

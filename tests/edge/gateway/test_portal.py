@@ -17,6 +17,14 @@ async def test_the_description_is_openapi(gateway: SmallGateway) -> None:
     assert (again.status, again.body) == (304, b"")
 
 
+async def test_events_are_told_as_asyncapi(gateway: SmallGateway) -> None:
+    said = await gateway.get("/asyncapi.json")
+    assert said.headers["Content-Type"] == "application/json"
+    assert said.json["asyncapi"] == "3.0.0"
+    again = await gateway.get("/asyncapi.json", headers={"If-None-Match": said.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
 async def test_the_page_needs_nothing_from_elsewhere(gateway: SmallGateway) -> None:
     said = await gateway.get("/docs")
     text = said.body.decode()
