@@ -323,14 +323,10 @@ class ConfigVersion(Record, kw_only=True):
     """Of this record: its state changes."""
 
 
-class ConfigDocument(Record):
+class ConfigDocument(ConfigVersion, kw_only=True):
     """A version and what it says."""
 
-    id: ConfigVersionId
-    number: int
-    state: ConfigState
     config: Config
-    version: int
 
 
 class NewConfig(Input):

@@ -40,7 +40,7 @@ async def configs(store: ConfigStore, page: Slice) -> Page[ConfigVersion]:
     return await store.list(page)
 
 
-async def create_config(store: ConfigStore, body: NewConfig) -> ConfigVersion:
+async def create_config(store: ConfigStore, body: NewConfig) -> ConfigDocument:
     """Keeps a configuration as a draft."""
     return await store.add(_read(body), note=body.note)
 

@@ -33,7 +33,8 @@ class ConfigStore(Store):
     async def get(self, id: str) -> ConfigDocument:
         """A version with what it says. Raises NotFound."""
         row = await self.db.row(
-            "SELECT id, number, state, body, version FROM config_version WHERE id = $1", id
+            f"SELECT {_COLUMNS}, body FROM config_version WHERE id = $1",  # noqa: S608  a constant
+            id,
         )
         if row is None:
             raise NotFound("configuration")
@@ -57,7 +58,7 @@ class ConfigStore(Store):
         )
         return page.page([_version(row) for row in rows], lambda found: (found.number,))
 
-    async def add(self, config: Config, *, note: str) -> ConfigVersion:
+    async def add(self, config: Config, *, note: str) -> ConfigDocument:
         """Keeps a draft."""
         await self._lock()
         number = await self.db.value("SELECT coalesce(max(number), 0) + 1 FROM config_version")
@@ -65,7 +66,7 @@ class ConfigStore(Store):
             "INSERT INTO config_version"  # noqa: S608  constants
             " (tenant, id, number, state, body, checksum, note, created_by)"
             " VALUES ($1, $2, $3, 'draft', $4, $5, $6, $7)"
-            f" RETURNING {_COLUMNS}",
+            f" RETURNING {_COLUMNS}, body",
             self.tenant,
             self.new_id("cfg"),
             number,
@@ -75,7 +76,7 @@ class ConfigStore(Store):
             self.actor.id,
         )
         assert row is not None
-        return _version(row)
+        return _document(row)
 
     async def activate(self, id: str, *, expected: int | None) -> ConfigVersion:
         """Has a version executed in place of the one that is. Raises NotFound, Stale."""
@@ -130,19 +131,15 @@ class ConfigStore(Store):
 async def read_active(session: Session) -> ConfigDocument | None:
     """The version that a tenant has active; the session is pinned to the tenant."""
     row = await session.row(
-        "SELECT id, number, state, body, version FROM config_version WHERE state = 'active'"
+        f"SELECT {_COLUMNS}, body FROM config_version WHERE state = 'active'"  # noqa: S608
     )
     return _document(row) if row is not None else None
 
 
 def _document(row: Row) -> ConfigDocument:
-    return ConfigDocument(
-        id=row["id"],
-        number=row["number"],
-        state=ConfigState(row["state"]),
-        config=msgspec.json.decode(row["body"], type=Config),
-        version=row["version"],
-    )
+    found = dict(row)
+    config = msgspec.json.decode(found.pop("body"), type=Config)
+    return ConfigDocument(**{**found, "state": ConfigState(row["state"]), "config": config})
 
 
 def _version(row: Row) -> ConfigVersion:
