@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from edge import command
 from edge.doctor_regions import examine
 from edge.finding import Finding
 from edge.settings import Settings
 from ops.node import NodeSettings
 from ops.region_settings import PeerSettings, RegionSettings
+from ops.supervisor import EXIT_SETTINGS
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.regions import KEY, free_socket, url_of, world
 
@@ -55,3 +57,8 @@ async def test_what_travels_unencrypted_is_told() -> None:
     settings = replace(settings, node=NodeSettings(region="us1"))
     checks = [(one.check, one.state) for one in examine(settings)]
     assert ("region eu1 url", "warn") in checks
+
+
+def test_a_node_does_not_start_with_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["up", "--no-demo", "--regions.directory=ap1"]) == EXIT_SETTINGS
+    assert "regions.directory: ap1 is not among regions.peers" in capsys.readouterr().err
