@@ -13,20 +13,13 @@ from aiohttp import web
 
 from edge.gateway.side import Business, GatewaySide
 from edge.graphql.routes import GraphqlApi, engine_of
-from edge.regions.crossing import Crossing
-from edge.regions.directory import Directory
-from edge.regions.forwarder import Forwarder
-from edge.regions.homes import Homes
-from edge.regions.peer_api import PeerApi
-from edge.regions.peers import RemoteDirectory
+from edge.regions.side import RegionSide
 from edge.routes import Routed
 from edge.settings import Settings
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
 from ops.sealing import KeyRing
-from ops.settings import SettingsError
 from ops.state.places import Addresses, addresses, places
-from ops.tasks import Restart, SupervisedGroup
 from services._kit.actor import Actor
 from services._kit.call import Runtime
 from services._kit.load import load_all
@@ -34,7 +27,6 @@ from services._kit.operation import operations
 
 KEYS: Final = "keys.json"
 """Name of the file with the keys that seal fields, in the region's folder."""
-_ALWAYS: Final = Restart(pause_seconds_first=0.2, after_return=True)
 
 
 def has_services(settings: Settings) -> bool:
@@ -49,7 +41,7 @@ def key_ring(settings: Settings) -> KeyRing:
 
 def service_settings(settings: Settings) -> Mapping[str, Any]:
     """Settings by service name, of those that have any."""
-    return {"backend-api": settings.backend_api}
+    return {"backend-api": settings.backend_api, "placement": settings.regions}
 
 
 class ServicesSide:
@@ -64,7 +56,7 @@ class ServicesSide:
         self.operations = operations(self.services)
 
     async def __aenter__(self) -> Self:
-        """Raises SettingsError: the directory's region is no peer."""
+        """Raises SettingsError: regions that cannot be."""
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
@@ -104,9 +96,8 @@ class ServicesSide:
                 elsewhere=None if self.crossing is None else self._elsewhere,
             )
         ]
-        if settings.regions.peers:
-            region = settings.node.region
-            found.append(PeerApi(self.database, settings.regions, region=region))
+        if self.crossing is not None:
+            found += self.regions.parts
         return found
 
     async def _elsewhere(self, request: web.Request, actor: Actor) -> web.StreamResponse | None:
@@ -118,43 +109,16 @@ class ServicesSide:
         self.database = await stack.enter_async_context(
             Database(self.addresses.database_url, settings.database)
         )
-        self.homes = Homes(
-            self.database,
-            settings.regions,
-            region=region,
-            directory=await self._directory(stack),
-            clock=self._clock,
+        self.regions = await stack.enter_async_context(
+            RegionSide(self.database, settings.regions, region=region, clock=self._clock)
         )
+        self.crossing = self.regions.crossing if settings.regions.peers else None
         self.runtime = Runtime(
             self.database,
             self.services,
             region=region,
             keys=key_ring(settings),
             settings=service_settings(settings),
-            homes=self.homes,
+            homes=self.regions.homes,
             clock=self._clock,
-        )
-        self.crossing: Crossing | None = None
-        if settings.regions.peers:
-            forwarder = await stack.enter_async_context(Forwarder(settings.regions, region=region))
-            self.crossing = Crossing(self.homes, forwarder, settings.regions)
-        tasks = await stack.enter_async_context(SupervisedGroup("services"))
-        tasks.keep("homes", self.homes.run, _ALWAYS)
-
-    async def _directory(self, stack: AsyncExitStack) -> Directory | None:
-        """The directory of tenants, where another region keeps it."""
-        regions, region = self._settings.regions, self._settings.node.region
-        kept = regions.directory or region
-        if kept == region:
-            return None
-        peer = regions.peer(kept)
-        if peer is None:
-            raise SettingsError(f"regions.directory: {kept} is none of regions.peers")
-        return await stack.enter_async_context(
-            RemoteDirectory(
-                peer,
-                region=region,
-                connect_seconds=regions.connect_seconds,
-                clock=self._clock,
-            )
         )
