@@ -4,12 +4,15 @@ Every step is one transaction that is undone whole or seen by all, and doing it 
 once: whoever got no answer asks again. The rules are `services/platform/placement/logic.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
+
+import asyncpg
 
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
-from ops.placement import Placement, State
+from ops.placement import Placement, State, Unplaced
 from services.platform.placement import logic
 from services.platform.placement.store import SCHEMA, Changes, Placements
 
@@ -38,6 +41,16 @@ class Directory(Protocol):
         ...
 
 
+@asynccontextmanager
+async def table(database: Database) -> AsyncIterator[Placements]:
+    """The table of this region. Raises DatabaseFault, Unplaced: nobody has made it yet."""
+    try:
+        async with database.session(SCHEMA, tenant="") as session:
+            yield Placements(session)
+    except asyncpg.UndefinedTableError:
+        raise Unplaced("the schemas of this region are being made") from None
+
+
 class LocalDirectory:
     """The directory in this region's database, as one region asks it. Owns nothing."""
 
@@ -51,8 +64,8 @@ class LocalDirectory:
         self._clock = clock
 
     async def find(self, tenant: str) -> Placement | None:
-        async with self._database.session(SCHEMA, tenant="") as session:
-            return await Placements(session).find(tenant)
+        async with table(self._database) as placements:
+            return await placements.find(tenant)
 
     async def reserve(self, tenant: str) -> Placement:
         known = await self.find(tenant)
@@ -81,13 +94,13 @@ class LocalDirectory:
         )
 
     async def changes(self, after: int) -> Changes | None:
-        async with self._database.session(SCHEMA, tenant="") as session:
-            newest = await Placements(session).turn()
+        async with table(self._database) as placements:
+            newest = await placements.turn()
             if newest == after:
                 return None
             if newest < after:
                 return Changes((), newest, more=False)
-            return await Placements(session).changes(after)
+            return await placements.changes(after)
 
     async def _change(
         self, tenant: str, rule: Callable[[Placement | None], Placement]

@@ -16,7 +16,7 @@ A region that has never copied the directory serves nobody, since it cannot know
 import asyncio
 from typing import Final
 
-from edge.regions.directory import Directory, LocalDirectory
+from edge.regions.directory import Directory, LocalDirectory, table
 from ops import metrics
 from ops.clock import SYSTEM, Clock
 from ops.db import Database, Session
@@ -124,8 +124,7 @@ class Homes:
             return known
         if tenant == self._settings.operators:
             return Placement(tenant=tenant, home=self.region)
-        async with self._database.session(SCHEMA, tenant="") as session:
-            placements = Placements(session)
+        async with table(self._database) as placements:
             known = await placements.find(tenant)
             if not self._copied:
                 self._copied = await placements.copied(self._directory_name) is not None
@@ -161,7 +160,7 @@ class Homes:
                 await self.look()
             except Unavailable as error:
                 if fault != error.code:
-                    _log.warning("the directory of tenants cannot be copied", reason=error.message)
+                    _log.warning("where tenants live cannot be looked up", reason=error.message)
                 fault = error.code
             else:
                 fault = ""
@@ -171,8 +170,7 @@ class Homes:
 
     async def look(self) -> None:
         """Learns what has changed in this region's table. Raises DatabaseFault."""
-        async with self._database.session(SCHEMA, tenant="") as session:
-            placements = Placements(session)
+        async with table(self._database) as placements:
             if self._turn is None:
                 self._turn = await placements.turn()
                 self._known.clear()
@@ -195,8 +193,8 @@ class Homes:
         while more:
             more = await self._pull_once()
         self._heard = self._clock.monotonic()
-        async with self._database.session(SCHEMA, tenant="") as session:
-            leaving = await Placements(session).leaving(self.region)
+        async with table(self._database) as placements:
+            leaving = await placements.leaving(self.region)
         for placement in leaving:
             try:
                 settled = await self.directory.release(placement.tenant, placement.epoch)
@@ -209,8 +207,8 @@ class Homes:
     async def _pull_once(self) -> bool:
         """Copies one batch; whether there is more."""
         name = self._directory_name
-        async with self._database.session(SCHEMA, tenant="") as session:
-            copied = await Placements(session).copied(name)
+        async with table(self._database) as placements:
+            copied = await placements.copied(name)
         found = await self.directory.changes(copied or 0)
         if found is None and copied is not None:
             return False
