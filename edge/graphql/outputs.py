@@ -6,6 +6,7 @@ its value comes from (`Source`), which is all that `plan.py` needs to know of Py
 """
 
 import enum
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_origin
@@ -209,7 +210,7 @@ def is_page(hint: Hint) -> bool:
 def documentation(kind: Any) -> str | None:
     """A class's own docstring; not its parent's, as inspect would have it."""
     text = (get_origin(kind) or kind).__dict__.get("__doc__")
-    return str(text).strip() if text else None
+    return inspect.cleandoc(str(text)) if text else None
 
 
 def named(kind: Any) -> GraphQLNamedType:

@@ -1,16 +1,18 @@
 """What the structs of services are called in GraphQL: `Guest` of guest-list is `GuestListGuest`.
 
 Always with the service before it, so that no service's types change their names because another
-one comes. What no service owns, such as a struct of the kit, keeps its own name. Two types of one
-name are refused when the schema is made.
+one comes. What no service owns is called after its module, `PlacementState`, and what the kit has
+by its own name alone. Two types of one name are refused when the schema is made.
 """
 
 from collections.abc import Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 from edge.graphql.names import camel, pascal
 from services._kit.record import Page
 from services._kit.service import Service
+
+_KIT: Final = "services._kit."
 
 
 class TypeNames:
@@ -32,9 +34,9 @@ class TypeNames:
         return self.claim(f"{pascal(service.name)}{where}", (service.name, kind))
 
     def field(self, service: Service, operation: str) -> str:
-        """A root field's: `invite` of guest-list is `guestListInvite`, `guest_lists` is
-        `guestLists`."""
-        prefix, words = camel(service.name), camel(operation)
+        """A root field's: `invite` of guest-list is `guestListInvite`, `close_guest_list` is
+        `guestListClose`, `guest_lists` is `guestLists`."""
+        prefix, words = camel(service.name), camel(operation.removesuffix(f"_{service.schema}"))
         return words if words.startswith(prefix) else prefix + pascal(words)
 
     def prefix(self, service: Service) -> str:
@@ -66,9 +68,9 @@ class TypeNames:
 
     def _qualified(self, name: str, kind: Any, service: Service) -> str:
         owner = self._owner(kind.__module__, service)
-        if owner is None:
+        if owner is None and kind.__module__.startswith(_KIT):
             return pascal(name)
-        prefix = pascal(owner.name)
+        prefix = pascal(owner.name if owner else kind.__module__.rpartition(".")[2])
         return pascal(name) if pascal(name).startswith(prefix) else prefix + pascal(name)
 
     def _owner(self, module: str, service: Service) -> Service | None:

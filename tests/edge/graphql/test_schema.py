@@ -3,6 +3,7 @@
 `schema.graphql` is the schema of the samples; `python -m tests.edge.graphql.test_schema` writes it.
 """
 
+import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,49 @@ def test_a_struct_of_another_package_has_its_owners_name() -> None:
     )
     assert "HostsHost" in schema_of(HOSTS, away).type_map
     assert "AwayHost" not in schema_of(HOSTS, away).type_map
+
+
+async def close_other(store: Any) -> None:
+    """Close it."""
+
+
+async def others(store: Any) -> None:
+    """All of them."""
+
+
+def test_the_services_name_is_said_once() -> None:
+    schema = schema_of(
+        service_of(
+            Route("POST", "/a", close_other, access="public"),
+            Route("POST", "/b", others, access="public"),
+        )
+    )
+    assert schema.mutation_type is not None
+    assert set(schema.mutation_type.fields) == {"otherClose", "others"}
+
+
+class Seat(enum.Enum):
+    """Of nobody's package."""
+
+    FRONT = "front"
+
+
+Seat.__module__ = "ops.hall"
+
+
+class Ticket(Record):
+    """It mentions it."""
+
+    seat: Seat
+
+
+async def ticket(store: Any) -> Ticket:  # noqa: ARG001
+    """A ticket."""
+    raise AssertionError
+
+
+def test_what_no_service_owns_is_called_after_its_module() -> None:
+    assert "HallSeat" in schema_of(service_of(Route("GET", "/a", ticket, access="public"))).type_map
 
 
 class OtherHost(Record):
