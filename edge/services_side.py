@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiohttp import web
-
 from edge.gateway.side import Business, GatewaySide
+from edge.graphql.gateway_door import GatewayDoor
 from edge.graphql.routes import GraphqlApi, engine_of
 from edge.regions.side import RegionSide
 from edge.routes import Routed
@@ -20,7 +19,6 @@ from ops.clock import SYSTEM, Clock
 from ops.db import Database
 from ops.sealing import KeyRing
 from ops.state.places import Addresses, addresses, places
-from services._kit.actor import Actor
 from services._kit.call import Runtime
 from services._kit.load import load_all
 from services._kit.operation import operations
@@ -86,23 +84,15 @@ class ServicesSide:
     def parts(self, gateway: GatewaySide) -> list[Routed]:
         """Route tables beside the gateway's, which says who asks and what they may still ask."""
         settings = self._settings
-        make = engine_of(self.services, self.runtime, settings.graphql, purse=gateway)
+        make = engine_of(self.services, self.runtime, settings.graphql)
+        door = GatewayDoor(gateway.gateway, gateway.http)
+        seconds = settings.edge.body_seconds
         found: list[Routed] = [
-            GraphqlApi(
-                make,
-                gateway.identify,
-                settings.graphql,
-                body_seconds=settings.edge.body_seconds,
-                elsewhere=None if self.crossing is None else self._elsewhere,
-            )
+            GraphqlApi(make, door.identify, settings.graphql, body_seconds=seconds)
         ]
         if self.crossing is not None:
             found += self.regions.parts
         return found
-
-    async def _elsewhere(self, request: web.Request, actor: Actor) -> web.StreamResponse | None:
-        assert self.crossing is not None, "there are other regions"
-        return await self.crossing.elsewhere(request, tenant=actor.tenant)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, region = self._settings, self._settings.node.region

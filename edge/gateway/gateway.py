@@ -38,7 +38,6 @@ from edge.problems import Refusal, refusal
 from ops import metrics
 from ops.errors import NexusError, Rejected
 from ops.tasks import SupervisedGroup
-from services._kit.actor import Actor
 from services._kit.operation import Operation
 from services.platform.backend_api.api import Config, JsonChange
 from services.platform.backend_api.logic.reading import checksum
@@ -220,12 +219,16 @@ class Gateway:
         sent = await self.elsewhere(inbound.raw, tenant=who.tenant)
         return None if sent is None else Answer(sent.status, sent=sent)
 
-    async def charge(self, actor: Actor, tokens: int) -> None:
-        """Takes what a GraphQL operation costs from its caller's limits. Raises Refusal (429)."""
+    async def charge(self, who: Principal, address: str, tokens: int, *, before: int = 0) -> Pairs:
+        """Takes what a GraphQL operation costs from its caller's limits; what the answer says of
+        them. before: how much of it has been taken already. Raises Refusal (429).
+        """
         treatment = self._compiled.graphql
-        who = Principal(actor.id, actor.tenant, actor.kind, credential=f"token:{actor.id}")
-        rules, _ = self._compiled.rules(treatment, "")
-        await self._limit(rules, treatment, who, actor.address, times=tokens)
+        rules, policy = self._compiled.rules(treatment, who.plan)
+        if not rules:
+            return []
+        verdicts = await self._limit(rules, treatment, who, address, times=tokens, before=before)
+        return [("ratelimit-policy", policy), ("ratelimit", limit_field(rules, verdicts))]
 
     async def _in_time(self, asked: Asked) -> Answer:
         seconds = seconds_of(asked.inbound, asked.treatment)
@@ -245,14 +248,16 @@ class Gateway:
         address: str,
         *,
         times: int = 1,
+        before: int = 0,
     ) -> list[Verdict]:
         """Takes tokens from every bucket, or from none. Raises Refusal (429)."""
         now, shared = self._clocks.monotonic(), self._shared
         verdicts: list[Verdict] = []
-        names: list[str] = []
+        taken: list[tuple[str, float]] = []
         for rule in rules:
             name = bucket_name(rule, who, address=address, route=treatment.name)
             cost = min(float(treatment.cost * times), rule.burst)
+            cost -= min(float(treatment.cost * before), rule.burst)
             if rule.shared and shared is not None:
                 verdict = await shared.take(name, rule, cost)
             else:
@@ -260,19 +265,18 @@ class Gateway:
                 verdict = self._buckets.take(name, rule, cost=cost, now=now, share=share)
             verdicts.append(verdict)
             if not verdict.allowed:
-                self._give_back(rules, names, treatment.cost * times)
+                self._give_back(rules, taken)
                 _limited.inc(labels=(rule.name,))
                 raise _over(rules, rule, verdicts)
-            names.append(name)
+            taken.append((name, cost))
         return verdicts
 
-    def _give_back(self, rules: tuple[Rule, ...], names: list[str], cost: int) -> None:
-        for rule, name in zip(rules, names, strict=False):
-            taken = min(float(cost), rule.burst)
+    def _give_back(self, rules: tuple[Rule, ...], taken: list[tuple[str, float]]) -> None:
+        for rule, (name, cost) in zip(rules, taken, strict=False):
             if rule.shared and self._shared is not None:
-                self._shared.give_back(name, taken)
+                self._shared.give_back(name, cost)
             else:
-                self._buckets.give_back(name, taken)
+                self._buckets.give_back(name, cost)
 
     def _unrouted(self, inbound: Inbound, found: frozenset[str] | None) -> Answer:
         if inbound.method == "OPTIONS":

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from edge.admission import Admission
 from edge.gateway.compose import Compose
-from edge.gateway.dispatch import Services, trace_of
+from edge.gateway.dispatch import Services
 from edge.gateway.gateway import Clocks, Elsewhere, Gateway
 from edge.gateway.http import GatewayHttp
 from edge.gateway.identity import Identities
@@ -31,7 +31,6 @@ from ops.errors import Unavailable
 from ops.tasks import Restart, SupervisedGroup
 from ops.tokens import TokenSettings, Verifier, load_keys
 from services._events.asyncapi import document as asyncapi
-from services._kit.actor import Actor
 from services._kit.call import Reply, Request
 from services._kit.operation import Operation
 
@@ -117,16 +116,6 @@ class GatewaySide:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers whatever no route table has."""
         return await self.http.handle(request)
-
-    async def identify(self, request: web.Request) -> Actor:
-        """Who asks, for route tables that answer themselves. Raises NexusError."""
-        inbound = self.http.inbound(request)
-        principal = self.gateway.identify(inbound)
-        return principal.actor(address=inbound.address, trace=trace_of(inbound))
-
-    async def charge(self, actor: Actor, tokens: int) -> None:
-        """What a GraphQL operation costs. Raises Refusal (429)."""
-        await self.gateway.charge(actor, tokens)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, business, tokens = self._settings, self._business, self._tokens

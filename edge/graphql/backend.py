@@ -1,6 +1,7 @@
-"""What GraphQL needs of the process that it runs in; `services/_kit/call.py` has the first."""
+"""What GraphQL needs of the process that it runs in: a runtime, and who asks."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services._kit.actor import Actor
@@ -27,15 +28,19 @@ class Backend(Protocol):
         """Records by id, without those that the actor may not see. Raises NexusError."""
 
 
-class Purse(Protocol):
-    """Who counts what callers use: the gateway's limit."""
-
-    async def charge(self, actor: Actor, tokens: int) -> None:
-        """Takes tokens from the caller's limit. Raises Refusal (429) when it is used up."""
+Charge = Callable[[int], Awaitable[None]]
+"""Takes tokens from the caller's limit. Raises Refusal (429) when it is used up."""
 
 
-class OpenPurse:
+async def free(_tokens: int) -> None:
     """Charges nobody."""
 
-    async def charge(self, actor: Actor, tokens: int) -> None:
-        """Nothing to do."""
+
+@dataclass(slots=True)
+class Caller:
+    """Who asks, and on whose account."""
+
+    actor: Actor
+    charge: Charge = free
+    headers: dict[str, str] = field(default_factory=dict)
+    """Fields that the answer carries; `charge` may add what is left of the limit."""

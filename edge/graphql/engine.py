@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from graphql import GraphQLSchema, OperationType
 
 from edge.graphql.answers import executed
-from edge.graphql.backend import Backend, OpenPurse, Purse
+from edge.graphql.backend import Backend, Charge, free
 from edge.graphql.documents import Documents
 from edge.graphql.execute import Executor, calls, tokens
 from edge.graphql.http_request import Ask
@@ -54,28 +54,32 @@ class Engine:
         operations: Sequence[Operation],
         backend: Backend,
         settings: GraphqlSettings,
-        *,
-        purse: Purse | None = None,
     ) -> None:
         """Raises ValueError: the services' names cannot be told apart."""
         self.schema: GraphQLSchema = make_schema(services, operations)
         self._documents = Documents(self.schema, settings)
         self._executor = Executor(backend, settings)
         self._settings = settings
-        self._purse = purse or OpenPurse()
 
-    async def answer(self, ask: Ask, actor: Actor, *, reads_only: bool) -> dict[str, Any]:
-        """The answer to a request. reads_only: mutations are refused. Raises Refused, Refusal."""
+    async def answer(
+        self, ask: Ask, actor: Actor, *, reads_only: bool, charge: Charge = free
+    ) -> dict[str, Any]:
+        """The answer to a request. reads_only: mutations are refused. charge: for what it costs.
+
+        Raises Refused, and what `charge` raises.
+        """
         began = time.monotonic()
         try:
-            return await self._answer(ask, actor, reads_only=reads_only)
+            return await self._answer(ask, actor, charge, reads_only=reads_only)
         except Refused as refused:
             _refused.inc(labels=(refused.code,))
             raise
         finally:
             _seconds.observe(time.monotonic() - began)
 
-    async def _answer(self, ask: Ask, actor: Actor, *, reads_only: bool) -> dict[str, Any]:
+    async def _answer(
+        self, ask: Ask, actor: Actor, charge: Charge, *, reads_only: bool
+    ) -> dict[str, Any]:
         document = await self._documents.find(ask.query, sha256=ask.sha256)
         name, operation = document.operation(ask.operation)
         if reads_only and operation.operation is not OperationType.QUERY:
@@ -99,7 +103,7 @@ class Engine:
                 always=True,
                 fields={"cost": cost, "cost_max": most},
             )
-        await self._purse.charge(actor, cost)
+        await charge(cost)
         kind = "query" if plan.is_query else "mutation"
         with tracing.span(f"graphql {kind}", operation=name, cost=cost):
             found = await self._executor.run(plan, asked, actor, in_thread=ask.is_large)

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from edge.business import read_body
-from edge.graphql.backend import Backend, Purse
+from edge.graphql.backend import Backend, Caller, Charge
 from edge.graphql.http_request import (
     JSON_TYPE,
     LARGE_BYTES,
@@ -48,30 +48,28 @@ _ANSWERS: Final = {
     415: Answer("The body is not JSON."),
 }
 
-Identify = Callable[[web.Request], Awaitable[Actor]]
-Elsewhere = Callable[[web.Request, Actor], Awaitable[web.StreamResponse | None]]
+Identify = Callable[[web.Request], Awaitable[Caller | web.StreamResponse]]
+"""Who asks; or an answer that somebody else gave, such as the tenant's home in another region."""
 
 
 class Answering(Protocol):
     """`edge/graphql/engine.py` has the one."""
 
-    async def answer(self, ask: Ask, actor: Actor, *, reads_only: bool) -> dict[str, Any]:
+    async def answer(
+        self, ask: Ask, actor: Actor, *, reads_only: bool, charge: Charge
+    ) -> dict[str, Any]:
         """The answer to a request. Raises Refused, NexusError."""
 
 
 def engine_of(
-    services: Sequence[Service],
-    backend: Backend,
-    settings: GraphqlSettings,
-    *,
-    purse: Purse | None = None,
+    services: Sequence[Service], backend: Backend, settings: GraphqlSettings
 ) -> Callable[[], Answering]:
-    """Makes the engine of these services when it is called. purse: who counts what callers use."""
+    """Makes the engine of these services when it is called."""
 
     def make() -> Answering:
         from edge.graphql.engine import Engine  # noqa: PLC0415  graphql-core is slow to load
 
-        made = Engine(services, operations(services), backend, settings, purse=purse)
+        made = Engine(services, operations(services), backend, settings)
         metrics.touch()
         return made
 
@@ -114,28 +112,24 @@ class GraphqlApi:
         settings: GraphqlSettings,
         *,
         body_seconds: float = 10.0,
-        elsewhere: Elsewhere | None = None,
     ) -> None:
         """make: the engine, as `engine_of` gives it. identify: who asks; raises NexusError for a
-        wrong credential. elsewhere: the answer of another region, if that is the tenant's home."""
+        wrong credential."""
         self._make = make
         self._made: Answering | None = None
         self._making = asyncio.Lock()
         self._identify = identify
         self._settings = settings
         self._body_seconds = body_seconds
-        self._elsewhere = elsewhere
 
     async def warm(self) -> None:
         """Makes the engine before somebody asks. Raises ValueError: names cannot be told apart."""
         await self._engine()
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        actor = await self._identify(request)
-        if self._elsewhere is not None:
-            crossed = await self._elsewhere(request, actor)
-            if crossed is not None:
-                return crossed
+        caller = await self._identify(request)
+        if isinstance(caller, web.StreamResponse):
+            return caller
         body = await self._body(request)
         content_type = request.headers.get("Content-Type", "")
 
@@ -144,35 +138,37 @@ class GraphqlApi:
                 return await asyncio.to_thread(from_body, content_type, body)
             return from_body(content_type, body)
 
-        return await self._answer(request, actor, read)
+        return await self._answer(request, caller, read)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        actor = await self._identify(request)
-        if self._elsewhere is not None:
-            crossed = await self._elsewhere(request, actor)
-            if crossed is not None:
-                return crossed
+        caller = await self._identify(request)
+        if isinstance(caller, web.StreamResponse):
+            return caller
 
         async def read() -> Ask:
             return from_query(_query(request))
 
-        return await self._answer(request, actor, read)
+        return await self._answer(request, caller, read)
 
     async def _answer(
-        self, request: web.Request, actor: Actor, read: Callable[[], Awaitable[Ask]]
+        self, request: web.Request, caller: Caller, read: Callable[[], Awaitable[Ask]]
     ) -> web.Response:
         media_type = JSON_TYPE
         try:
             media_type = response_type(", ".join(request.headers.getall("Accept", ())))
             ask = await read()
             engine = await self._engine()
-            answer = await engine.answer(ask, actor, reads_only=request.method != "POST")
+            answer = await engine.answer(
+                ask, caller.actor, reads_only=request.method != "POST", charge=caller.charge
+            )
         except Refused as refused:
             status = refused.status if refused.always or media_type == RESPONSE_TYPE else 200
-            sent = _response(refusal(refused, trace=trace_of(actor)), media_type, status)
+            sent = _response(refusal(refused, trace=trace_of(caller.actor)), media_type, status)
             sent.headers.update(refused.headers)
-            return sent
-        return _response(answer, media_type, 200)
+        else:
+            sent = _response(answer, media_type, 200)
+        sent.headers.update(caller.headers)
+        return sent
 
     async def _engine(self) -> Answering:
         if self._made is None:

@@ -15,13 +15,13 @@ from tempfile import mkdtemp
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
 from edge.admission import Admission
 from edge.gateway.gateway import Clocks
 from edge.gateway.settings import GatewaySettings
 from edge.gateway.side import Business, GatewaySide
+from edge.graphql.gateway_door import GatewayDoor
 from edge.graphql.routes import GraphqlApi, engine_of
 from edge.graphql.settings import GraphqlSettings
 from edge.http_app import HttpSide, make_app
@@ -33,7 +33,6 @@ from ops.db import Database, DatabaseSettings
 from ops.migrate import migrate
 from ops.region_settings import PeerSettings, RegionSettings
 from ops.tokens import Issuer, TokenSettings, load_keys
-from services._kit.actor import Actor
 from services._kit.call import Runtime
 from services._kit.load import schemas
 from services._kit.operation import operations
@@ -121,7 +120,7 @@ class Region:
         admission = Admission(
             LimitSettings(), trusted_proxies=(), workers=1, clock=SYSTEM.monotonic
         )
-        parts = [*side.parts, *gateway.parts, self._graphql(gateway, side)]
+        parts = [*side.parts, *gateway.parts, self._graphql(gateway)]
         http = HttpSide(
             make_app(HttpSettings(), parts, admission, gateway=gateway.handle), HttpSettings()
         )
@@ -185,7 +184,11 @@ class Region:
         return int(found or 0)
 
     def _gateway(self, side: RegionSide) -> GatewaySide:
-        business = Business(self.runtime, operations(SERVICES), elsewhere=side.crossing.elsewhere)
+        business = Business(
+            self.runtime,
+            operations(SERVICES),
+            elsewhere=side.crossing.elsewhere,
+        )
         loop = asyncio.get_running_loop()
         return GatewaySide(
             GatewaySettings(user_requests_per_second_max=0),
@@ -195,15 +198,10 @@ class Region:
             clocks=Clocks(loop.time, SYSTEM.unix),
         )
 
-    def _graphql(self, gateway: GatewaySide, side: RegionSide) -> GraphqlApi:
-        async def identify(request: web.Request) -> Actor:
-            return gateway.gateway.identify(gateway.http.inbound(request)).actor()
-
-        async def elsewhere(request: web.Request, actor: Actor) -> web.StreamResponse | None:
-            return await side.crossing.elsewhere(request, tenant=actor.tenant)
-
+    def _graphql(self, gateway: GatewaySide) -> GraphqlApi:
+        door = GatewayDoor(gateway.gateway, gateway.http)
         make = engine_of(SERVICES, self.runtime, GraphqlSettings())
-        return GraphqlApi(make, identify, GraphqlSettings(), elsewhere=elsewhere)
+        return GraphqlApi(make, door.identify, GraphqlSettings())
 
 
 @dataclass

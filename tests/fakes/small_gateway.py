@@ -17,6 +17,7 @@ from edge.gateway.side import Business, GatewaySide
 from edge.http_app import HttpSide, make_app
 from edge.http_settings import HttpSettings
 from edge.limit_settings import LimitSettings
+from edge.routes import Routed
 from ops.db import Database
 from ops.tokens import Issuer, TokenSettings, load_keys
 from services.platform.backend_api.logic.reading import from_plain
@@ -74,7 +75,7 @@ class SmallGateway:
             )
         )
         self.gateway = self.side.gateway
-        app = make_app(HttpSettings(), self.side.parts, self.admission, gateway=self.side.handle)
+        app = make_app(HttpSettings(), self.parts(), self.admission, gateway=self.side.handle)
         http = HttpSide(app, HttpSettings())
         await http.start()
         stack.push_async_callback(http.stop)
@@ -93,6 +94,10 @@ class SmallGateway:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+    def parts(self) -> list[Routed]:
+        """The route tables beside what the gateway answers."""
+        return self.side.parts
 
     def configure(self, **sections: Any) -> None:
         """This configuration holds from now on."""

@@ -7,11 +7,11 @@ import zlib
 import pytest
 from aiohttp import web
 
+from edge.gateway.identity import Principal
 from edge.gateway.settings import GatewaySettings
 from edge.problems import Refusal
 from ops import metrics
 from ops.errors import Unavailable
-from services._kit.actor import Actor
 from services._kit.errors import Invalid, NotFound, Problem
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
@@ -346,10 +346,11 @@ async def test_graphql_is_charged_by_its_cost(gateway: SmallGateway) -> None:
         limits=[{"name": "few", "requests": 10, "seconds": 3_600}],
         overrides=[{"operations": "backend-api.graphql", "limits": ["few"]}],
     )
-    ada = Actor(id="ada", tenant="acme")
-    await gateway.side.charge(ada, 7)
+    ada = Principal("ada", "acme")
+    await gateway.gateway.charge(ada, "", 7)
     with pytest.raises(Refusal) as caught:
-        await gateway.side.charge(ada, 7)
+        await gateway.gateway.charge(ada, "", 7)
     assert caught.value.status == 429
-    await gateway.side.charge(ada, 3)
-    await gateway.side.charge(Actor(id="bob", tenant="acme"), 7)
+    said = dict(await gateway.gateway.charge(ada, "", 2))
+    assert said["ratelimit"].startswith('"few";r=1')
+    await gateway.gateway.charge(Principal("bob", "acme"), "", 7)

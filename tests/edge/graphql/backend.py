@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.graphql.backend import Purse
+from edge.graphql.backend import Charge, free
 from edge.graphql.engine import Engine
 from edge.graphql.http_request import Ask
 from edge.graphql.settings import GraphqlSettings
@@ -99,11 +99,8 @@ class MemoryBackend:
             self.running -= 1
 
 
-def make_engine(
-    backend: MemoryBackend, settings: GraphqlSettings | None = None, purse: Purse | None = None
-) -> Engine:
-    chosen = settings or GraphqlSettings()
-    return Engine(SERVICES, operations(SERVICES), backend, chosen, purse=purse)
+def make_engine(backend: MemoryBackend, settings: GraphqlSettings | None = None) -> Engine:
+    return Engine(SERVICES, operations(SERVICES), backend, settings or GraphqlSettings())
 
 
 class Client:
@@ -114,16 +111,17 @@ class Client:
         backend: MemoryBackend,
         settings: GraphqlSettings | None = None,
         *,
-        purse: Purse | None = None,
+        charge: Charge = free,
     ) -> None:
         self.backend = backend
-        self.engine = make_engine(backend, settings, purse)
+        self.engine = make_engine(backend, settings)
+        self._charge = charge
 
     async def ask(
         self, query: str, variables: Mapping[str, Any] | None = None, *, actor: Actor = ACTOR
     ) -> dict[str, Any]:
         ask = Ask(query, None, variables or {})
-        return await self.engine.answer(ask, actor, reads_only=False)
+        return await self.engine.answer(ask, actor, reads_only=False, charge=self._charge)
 
     async def data(self, query: str, variables: Mapping[str, Any] | None = None) -> Any:
         """The data of an answer without errors."""

@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from edge.admission import Admission
+from edge.graphql.backend import Caller
 from edge.graphql.routes import PATH, GraphqlApi, engine_of
 from edge.graphql.settings import GraphqlSettings
 from edge.http_app import make_app
 from edge.http_settings import HttpSettings
 from edge.limit_settings import LimitSettings
-from services._kit.actor import Actor
 from services._kit.errors import SignedOut
 from tests.edge.graphql.backend import ACTOR, MemoryBackend
 from tests.edge.graphql.sample import SERVICES
 
 
-async def identify(request: web.Request) -> Actor:
+async def identify(request: web.Request) -> Caller:
     """Everybody is the same actor, but for one credential that is wrong."""
     if request.headers.get("Authorization") == "Bearer wrong":
         raise SignedOut("this token is not ours")
-    return ACTOR
+    return Caller(ACTOR)
 
 
 @asynccontextmanager

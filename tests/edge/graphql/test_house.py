@@ -66,7 +66,7 @@ async def test_a_guest_list_is_made_and_changed(engine: Engine) -> None:
         "name": "Ada",
         "seats": 2,
         "status": "INVITED",
-        "guestListId": id,
+        "guestListId": one,
     }
     shown = await asked(engine, "query ($id: ID!) { guestList(id: $id) { name taken } }", id=one)
     assert shown == {"guestList": {"name": "Opening", "taken": 2}}

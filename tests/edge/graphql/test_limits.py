@@ -76,11 +76,10 @@ async def test_cost_is_that_of_the_calls() -> None:
 async def test_cost_grows_with_what_lists_may_give(query: str, cost: int) -> None:
     charged: list[int] = []
 
-    class Purse:
-        async def charge(self, actor: Any, tokens: int) -> None:  # noqa: ARG002
-            charged.append(tokens)
+    async def charge(tokens: int) -> None:
+        charged.append(tokens)
 
-    client = Client(MemoryBackend(), GraphqlSettings(cost_max=1_000_000), purse=Purse())
+    client = Client(MemoryBackend(), GraphqlSettings(cost_max=1_000_000), charge=charge)
     await client.ask(query)
     assert charged == [cost]
 
