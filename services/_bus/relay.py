@@ -105,10 +105,12 @@ class Relay:
                 wanted,
             )
             if not rows:
-                if not wanted or not await session.value(
-                    "SELECT leased_outbox($1, $2)", self._owner, wanted
+                # What another relay has leased may yet come back.
+                upto = (look["epoch"], look["xid"])
+                if not wanted or await session.value(
+                    "SELECT settled_outbox($1, $2, $3)", wanted, *upto
                 ):
-                    self._floors[schema] = (look["epoch"], look["xid"])
+                    self._floors[schema] = upto
                 return 0
         envelopes = [_envelope(row, self._region) for row in rows]
         # Half the lease: who waits longer may have lost it.

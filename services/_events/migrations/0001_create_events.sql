@@ -218,11 +218,19 @@ CREATE FUNCTION settle_outbox(
     SELECT count(*) FROM settled;
 END;
 
--- Whether another relay has one of these partitions.
-CREATE FUNCTION leased_outbox(me text, wanted smallint[]) RETURNS boolean LANGUAGE sql VOLATILE
+-- Whether all below a place was relayed in these partitions, by whomever.
+CREATE FUNCTION settled_outbox(wanted smallint[], upto_epoch integer, upto_xid xid8)
+RETURNS boolean LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT EXISTS (SELECT FROM relay_cursor c WHERE c.partition = ANY (wanted)
-        AND c.lease_until >= clock_timestamp() AND c.owner <> me);
+    SELECT NOT EXISTS (
+        SELECT FROM relay_cursor c CROSS JOIN LATERAL (
+            SELECT x.epoch, x.xid FROM outbox x
+            WHERE x.partition = c.partition AND (x.epoch, x.xid, x.seq) > (c.epoch, c.xid, c.seq)
+            ORDER BY x.epoch, x.xid, x.seq LIMIT 1
+        ) o
+        WHERE c.partition = ANY (wanted) AND (o.epoch, o.xid) < (upto_epoch, upto_xid)
+    );
 END;
 
 -- Seconds since the oldest event that was not relayed yet, committed long enough ago or not.

@@ -168,6 +168,28 @@ async def test_a_partition_has_one_relay_at_a_time(life: Life) -> None:
     assert buses[1].heard == []
 
 
+async def test_what_a_dead_relay_had_leased_is_taken_over(life: Life, postgres: Postgres) -> None:
+    buses = [Listener(), Listener()]
+    dead, heir = (relay_of(life, bus) for bus in buses)
+
+    async def die() -> None:
+        assert await heir.relay("sender") == 0
+        assert await heir.relay("sender") == 0
+        raise BusFault("it ends here")
+
+    buses[0].meanwhile = die
+    async with life.database.session("sender", tenant="acme") as session:
+        await say(session, Moved(thing="a", number=1))
+    with pytest.raises(BusFault):
+        await dead.relay("sender")
+    postgres.run("UPDATE sender.relay_cursor SET lease_until = '-infinity'")
+    assert await heir.relay("sender") == 1
+    async with life.database.session("sender", tenant="acme") as session:
+        await say(session, Moved(thing="b", number=1))
+    await drain(heir)
+    assert buses[1].heard == ["a", "b"]
+
+
 async def test_a_relay_that_lost_its_lease_moves_no_cursor(life: Life, postgres: Postgres) -> None:
     buses = [Listener(), Listener()]
     slow, quick = (relay_of(life, bus) for bus in buses)
