@@ -122,7 +122,9 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts the server, and waits until it answers."""
-        command = [self._programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
+        # It is stopped when the tests are killed.
+        command: list[str | Path] = ["setpriv", "--pdeathsig", "INT", self._programs / "postgres"]
+        command += ["-D", self.folder / "data", "-k", self.folder]
         for name, value in OPTIONS.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as log:

@@ -112,10 +112,20 @@ class StateNode:
 
     def begin(self) -> None:
         """Starts it, and waits for nothing."""
+        dies_with_us = ["setpriv", "--pdeathsig", "TERM"]
         words = ["up", "--no-demo", "--region", self.region]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "edge.main", *words],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "TERM",
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "edge.main",
+                    *words,
+                ],
                 cwd="/",
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
