@@ -124,6 +124,9 @@ def make_folders(where: Places) -> None:
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             path.chmod(0o711)
+        if where.folder.stat().st_uid == os.geteuid():
+            # Whoever keeps a secret there made it for itself alone; the servers pass through.
+            where.folder.chmod(0o711)
     except OSError as fault:
         raise StateError(
             f"{where.folder} cannot be made ({fault.strerror}): set state.data_dir"

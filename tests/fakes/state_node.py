@@ -116,16 +116,7 @@ class StateNode:
         words = ["up", "--no-demo", "--region", self.region]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "TERM",
-                    *self.prefix,
-                    sys.executable,
-                    "-m",
-                    "edge.main",
-                    *words,
-                ],
+                [*dies_with_us, *self.prefix, sys.executable, "-m", "edge.main", *words],
                 cwd="/",
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

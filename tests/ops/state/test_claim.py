@@ -79,7 +79,11 @@ def test_a_family_claims_its_region_alone(tmp_path: Path) -> None:
             family_claim(settings, holder="second").__enter__()
         with family_claim(elsewhere, holder="second"):
             pass
-    assert (tmp_path / "deep" / "data" / "eu1").stat().st_mode & 0o777 == 0o711
+    region = tmp_path / "deep" / "data" / "eu1"
+    assert region.stat().st_mode & 0o777 == 0o711
+    region.chmod(0o700)
+    with family_claim(settings, holder="third"):
+        assert region.stat().st_mode & 0o777 == 0o711, "the servers' account may pass through"
 
 
 def test_servers_of_yours_need_no_claim_and_a_bad_directory_hinders_no_video(
