@@ -1,6 +1,7 @@
 """A request to the wrong region: answered from the right one, or not at all."""
 
 import asyncio
+import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -66,6 +67,31 @@ async def test_faults_of_the_right_region_come_back_as_they_are(two: World) -> N
     assert made.status == 422
     assert made.headers["Content-Type"].startswith("application/problem+json")
     assert made.json["errors"][0]["pointer"] == "/no_such"
+
+
+async def test_conditions_heads_and_codings_cross(two: World) -> None:
+    made = await two["us1"].add("x" * 190, tenant=EU_BORN)
+    path = f"/v1/notes/notes/{made.json['id']}"
+    same = await two["us1"].ask("GET", path, tenant=EU_BORN, if_none_match=made.headers["ETag"])
+    assert (same.status, same.body, same.headers["ETag"]) == (304, b"", '"1"')
+    head = await two["us1"].ask("HEAD", path, tenant=EU_BORN)
+    whole = await two["us1"].ask("GET", path, tenant=EU_BORN)
+    assert (head.status, head.body, whole.status) == (200, b"", 200)
+    for number in range(20):
+        await two["eu1"].add(f"{number:0>190}", tenant=EU_BORN)
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(
+            two["us1"].url + "/v1/notes/notes",
+            headers={
+                "Authorization": f"Bearer {two['us1'].token(EU_BORN)}",
+                "Accept-Encoding": "gzip",
+            },
+        ) as answer,
+    ):
+        assert answer.headers["Content-Encoding"] == "gzip"
+        told = json.loads(gzip.decompress(await answer.read()))
+    assert len(told["data"]) == 21
 
 
 async def test_a_key_is_good_at_both_doors(two: World) -> None:
