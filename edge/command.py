@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from edge import access, family, roles
 from edge.settings import Settings
 from ops import run_dir, settings_pages
-from ops.errors import Rejected
+from ops.errors import NexusError, Rejected
 from ops.inherited import Inherited
 from ops.listeners import ListenError, split_host_port, tcp_slots
 from ops.migrate import MigrationError
@@ -35,7 +35,7 @@ _PAGES: Final = {
     "dashboard": "print the Grafana dashboard",
     "alerts": "print the alerts for Prometheus",
 }
-ROLES: Final = ("edge", "media", "state", "demo", "supervisor")
+ROLES: Final = ("edge", "media", "state", "worker", "demo", "supervisor")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", parents=[common], help="look at this machine")
     doctor.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser("migrate", parents=[common], help="bring all schemas up to date")
+    _add_jobs(commands.add_parser("jobs", help="dead jobs: list, try again"), common)
     demo = commands.add_parser("demo", parents=[common], help="publish a moving picture by WHIP")
     demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
     demo.add_argument("--stream", help="name of the stream")
@@ -117,6 +118,17 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("bench", help="load generators: nexus bench webrtc|hls --help")
     commands.add_parser("version", parents=[common], help="print the version")
     return parser
+
+
+def _add_jobs(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    dead = verbs.add_parser("dead", parents=[common], help="list dead jobs, the last first")
+    dead.add_argument("--json", action="store_true", help="for programs, an object a line")
+    replay = verbs.add_parser("replay", parents=[common], help="try dead jobs again")
+    for verb in (dead, replay):
+        verb.add_argument("--service", default="", required=verb is replay, help="its name")
+        verb.add_argument("--job", default="", help="of this name alone")
+    replay.add_argument("--id", default="", help="this one alone")
 
 
 def _file(named: Path | None) -> Path | None:
@@ -184,6 +196,19 @@ def _migrate(loaded: Loaded[Settings], _chosen: argparse.Namespace) -> int:
     roles.configure_log(loaded.settings, "migrate", None)
     count = asyncio.run(migrations.run(loaded.settings))
     _say(f"all schemas are up to date: {count} files ran\n")
+    return EXIT_OK
+
+
+def _jobs(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
+    """Against the database of a node that runs, or yours."""
+    from edge import jobs_command  # noqa: PLC0415
+
+    roles.configure_log(loaded.settings, "jobs", None)
+    try:
+        asyncio.run(jobs_command.run(loaded.settings, chosen))
+    except (NexusError, ValueError) as fault:
+        _complain(str(fault))
+        return EXIT_FAILED
     return EXIT_OK
 
 
@@ -277,6 +302,7 @@ _COMMANDS: Final = {
     "up": _up,
     "serve": _serve,
     "migrate": _migrate,
+    "jobs": _jobs,
     "demo": _demo,
     "token": _token,
     "doctor": _doctor,

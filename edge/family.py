@@ -143,6 +143,10 @@ def children(bound: Bound) -> list[Child]:
         found.append(replace(_child("edge", slot, row), reloads=True))
     if "state" in roles:
         found.append(_state_child(bound.settings))
+    if "worker" in roles:
+        # It waits for the database by itself.
+        count = bound.settings.jobs.workers
+        found += [replace(_child("worker", slot, {}), essential=False) for slot in range(count)]
     if "demo" in roles:
         found.append(replace(_child("demo", 0, {}), essential=False, stops_first=True))
     return found

@@ -3,6 +3,7 @@
     nexus up [--demo | --no-demo] [--region REGION]   starts a node and keeps it running
     nexus serve ROLE                  one role, for debugging; the supervisor starts children so
     nexus migrate                     brings all schemas up to date
+    nexus jobs dead | replay          jobs that were given up: lists them, tries them again
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
     nexus token --tenant T [--permissions A,B]   mints a bearer token for the gateway
     nexus doctor [--json]             looks at this machine and says what to do

@@ -16,6 +16,7 @@ ROLES: Final = (
     "edge.regions.side",
     "edge.demo_role",
     "edge.state_role",
+    "edge.background",
     "media.server",
     "ops.supervisor",
 )
@@ -33,6 +34,7 @@ _SECTIONS: Final = (
     ),
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
+    ("nexus_jobs", "Jobs", "Durable jobs of services: see [jobs](jobs.md)."),
     ("nexus_state", "State", "The embedded servers: see [state](state.md)."),
     ("nexus_db", "Database", "Of each process's pool of connections to PostgreSQL."),
     ("nexus_process", "Processes", "By role (supervisor, edge, media, state, demo) and slot."),

@@ -114,6 +114,10 @@ def entry(role: str, settings: Any, given: Inherited) -> Work:
         from edge import state_role  # noqa: PLC0415
 
         return state_role.run(settings, given)
+    if role == "worker":
+        from edge import background  # noqa: PLC0415
+
+        return background.run(settings, given)
     from edge import demo_role  # noqa: PLC0415
 
     return demo_role.run(settings, given)

@@ -22,6 +22,7 @@ from ops.state.settings import KafkaSettings, RedisSettings, StateSettings
 from ops.tokens import TokenSettings
 from ops.tracing import TracingSettings
 from services._events.settings import EventsSettings
+from services._jobs.settings import JobSettings
 from services.platform.backend_api.api import BackendApiSettings
 
 
@@ -46,6 +47,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

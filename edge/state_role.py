@@ -27,9 +27,10 @@ from ops.state.places import is_embedded
 from ops.state.settings import KafkaSettings, RedisSettings, StateSettings
 from ops.tasks import Restart, SupervisedGroup
 from ops.tracing import TracingSettings
+from services._jobs.settings import JobSettings
 
-PROCESSES_BESIDE: Final = 3
-"""Processes with a pool of their own beside the edge workers: two workers, and one to look in."""
+PROCESSES_BESIDE: Final = 2
+"""Processes with a pool of their own beside the node's: another worker's claims, one to look in."""
 
 _log = get_logger("edge.state")
 
@@ -44,6 +45,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
 
@@ -76,7 +78,8 @@ def connections(settings: Settings) -> int:
     """How many connections all processes of the node may open together."""
     edges = settings.edge.workers or len(os.sched_getaffinity(0))
     database = settings.database
-    return (edges + PROCESSES_BESIDE) * (database.connections_max + database.pipelines_max)
+    processes = edges + settings.jobs.workers + PROCESSES_BESIDE
+    return processes * (database.connections_max + database.pipelines_max)
 
 
 async def _bring_up(settings: Settings, embedded: Embedded | None, given: Inherited) -> None:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from ops.settings import setting
 
-Role = Literal["edge", "media", "demo", "state"]
+Role = Literal["edge", "media", "demo", "state", "worker"]
 
 AUTOMATIC: Final = Path()
 """No directory given: `ops.run_dir` chooses one."""
@@ -21,7 +21,8 @@ class NodeSettings:
     )
     region: str = setting("eu1", "Region that new ids carry: two letters and a number.")
     roles: tuple[Role, ...] = setting(
-        ("edge", "media", "state"), "Which roles `nexus up` starts; --demo and --no-demo change it."
+        ("edge", "media", "state", "worker"),
+        "Which roles `nexus up` starts; --demo and --no-demo change it.",
     )
     stop_seconds: float = setting(
         5.0, "How long a child may take to stop, in seconds, before it is killed.", min=0.1, max=60

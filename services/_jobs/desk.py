@@ -162,9 +162,9 @@ class Desk:
         Raises Duplicate when one with its key waits or runs."""
         return await session.row(self._sql["replay"], self.now, id) is not None
 
-    async def forget(self, session: Session, days: float) -> int:
+    async def forget(self, session: Session, seconds: float) -> int:
         """Removes what died that long ago; how many are dead still."""
-        await session.run(self._sql["forget"], self.now, days * 86_400.0)
+        await session.run(self._sql["forget"], self.now, seconds)
         return int(await session.value(self._sql["count_dead"]))
 
     async def _insert(self, session: Session, job: Job, slot: datetime, new_id: NewId) -> int:

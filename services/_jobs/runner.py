@@ -122,6 +122,8 @@ class Runner:
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.grace_seconds)
         await self._group.stop()
+        for held in self._held.values():
+            _ended.inc(labels=(held.work.owner.schema, Outcome.RELEASED))
         await self._give_back(list(self._held.values()))
         self._held.clear()
 
@@ -251,7 +253,7 @@ class Runner:
     async def _tidy(self) -> None:
         for desk in self._desks.by_schema.values():
             async with self._claims.relay("") as session:
-                count = await desk.forget(session, self._settings.dead_days)
+                count = await desk.forget(session, self._settings.dead_seconds)
             _dead.set(count, labels=(desk.schema,))
 
     async def _rest(self) -> None:

@@ -25,6 +25,6 @@ class JobSettings:
     losses_max: int = setting(
         10, "How often a job may lose its worker before it is taken for the cause.", min=1
     )
-    dead_days: float = setting(
-        30.0, "Days after which dead jobs are forgotten.", min=0.01, max=3_650
+    dead_seconds: float = setting(
+        2_592_000.0, "Seconds after which dead jobs are forgotten.", min=600, max=1e9
     )

@@ -63,6 +63,7 @@ def test_every_metric_is_declared() -> None:
         "edge.worker",
         "edge.graphql.engine",
         "edge.regions.side",
+        "edge.background",
         "media.server",
         "ops.supervisor",
     ]

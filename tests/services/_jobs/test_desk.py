@@ -157,9 +157,9 @@ async def test_old_dead_jobs_are_forgotten(errands: World) -> None:
     (claim,) = await errands.claim(desk())
     async with errands.database.relay("") as session:
         assert await desk().fail(session, claim, error="no", pause_seconds=None)
-        assert await desk().forget(session, 30) == 1
+        assert await desk().forget(session, 30 * 86_400.0) == 1
         later = datetime.now(UTC) + timedelta(days=31)
-        assert await desk(now=later).forget(session, 30) == 0
+        assert await desk(now=later).forget(session, 30 * 86_400.0) == 0
     assert await errands.jobs() == []
 
 

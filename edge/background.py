@@ -1,0 +1,132 @@
+"""The role `worker`: runs the jobs and schedules of all services, and carries their events.
+
+It holds no socket and nothing that is lost with it: any number of workers share the work by leases
+in the database. It starts without the database, and without its tables; it waits for them, and goes
+on by itself whenever the database comes back. When it is stopped running jobs get their grace.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, Final
+
+import asyncpg
+
+from edge import event_parts
+from edge.service_keys import key_ring
+from edge.settings import Settings
+from ops.db import Database, DatabaseFault, Session
+from ops.ids import IdMaker
+from ops.inherited import Inherited
+from ops.log import get_logger
+from ops.notices import Notices
+from ops.state.places import addresses
+from ops.tasks import Restart, SupervisedGroup
+from services._bus.loops import loops
+from services._jobs.desk import BY_INDEX
+from services._jobs.job import Job
+from services._jobs.queue import CHANNEL
+from services._jobs.runner import Runner
+from services._jobs.settings import JobSettings
+from services._kit.actor import Actor
+from services._kit.call import Runtime
+from services._kit.load import load_all
+from services._kit.service import Service
+
+CONNECTIONS_BESIDE: Final = 4
+"""Connections of a worker beside those of its jobs, and those with which it claims them."""
+STOP_SPARE_SECONDS: Final = 1.5
+"""What of `node.stop_seconds` is kept for rolling back and giving jobs to others."""
+
+_log = get_logger("edge.background")
+
+
+async def run(settings: Settings, given: Inherited) -> None:
+    """Serves until cancelled; running jobs then get `jobs.grace_seconds`."""
+    services = load_all()
+    region, where, jobs = settings.node.region, addresses(settings), _jobs(settings)
+    pool = settings.database
+    most = max(pool.connections_max, jobs.running_max + CONNECTIONS_BESIDE)
+    claiming = replace(pool, connections_max=CONNECTIONS_BESIDE)
+    notices = Notices(where.database_url, pool)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        database = await enter(Database(where.database_url, replace(pool, connections_max=most)))
+        claims = await enter(Database(where.database_url, claiming, options=BY_INDEX))
+        group = await enter(SupervisedGroup("worker"))
+        await tables_made(database, services)
+        runtime = Runtime(database, services, region=region, keys=key_ring(settings))
+        bus = await enter(
+            event_parts.bus(
+                database,
+                notices,
+                settings.events,
+                region=region,
+                kafka_servers=where.kafka_servers,
+            )
+        )
+        handlers = Handlers(runtime)
+        ids = IdMaker(region)
+        runner = await enter(Runner(database, services, handlers.run, jobs, claims=claims, ids=ids))
+        notices.subscribe(CHANNEL, runner.heard)
+        carried = loops(
+            event_parts.parts(services, runtime),
+            database=database,
+            bus=bus,
+            notices=notices,
+            region=region,
+            settings=settings.events,
+        )
+        for name, make in [*runner.loops(), *carried, ("notices", notices.run)]:
+            group.keep(name, make)
+        given.ready()
+        await asyncio.Event().wait()
+
+
+def _jobs(settings: Settings) -> JobSettings:
+    """The grace ends before the supervisor's patience does."""
+    most = max(0.0, settings.node.stop_seconds - STOP_SPARE_SECONDS)
+    return replace(settings.jobs, grace_seconds=min(settings.jobs.grace_seconds, most))
+
+
+class Handlers:
+    """Runs jobs' handlers with the hands that the kit makes: as the service itself, in a tenant."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def run(
+        self, service: Service, job: Job, arguments: Any, tenant: str, session: Session
+    ) -> None:
+        """For `services._jobs.attempt.Run`."""
+        await self._runtime.fence(session, tenant)
+        actor = Actor(
+            id=f"{service.name}.{job.name}",
+            tenant=tenant,
+            kind="job",
+            permissions=frozenset({f"{service.name}.*"}),
+        )
+        store = self._runtime.store(service, session, actor)
+        await (job.handler(store) if arguments is None else job.handler(store, arguments))
+
+
+async def tables_made(database: Database, services: Iterable[Service]) -> None:
+    """Waits until the database answers and has every service's queue."""
+    names = [f"{service.schema}.job" for service in services]
+    pauses, tries = Restart(), 0
+    while not await _has_tables(database, names):
+        tries += 1
+        if tries == 1:
+            _log.info("waiting for the services' tables")
+        await asyncio.sleep(pauses.pause_seconds(tries + 1))
+
+
+async def _has_tables(database: Database, names: Sequence[str]) -> bool:
+    sql = "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS name"
+    try:
+        async with database.relay("") as session:
+            return bool(await session.value(sql, names))
+    except (DatabaseFault, asyncpg.PostgresError):
+        # Away, or nobody has made the roles yet.
+        return False
