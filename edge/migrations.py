@@ -4,6 +4,7 @@
 answers.
 """
 
+import asyncio
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,8 +28,10 @@ async def run(settings: Settings) -> int:
     """How many files ran. Raises StateError: nobody answers; MigrationError; SQL's own errors."""
     found = addresses(settings)
     login = login_of(found.database_url)
+    # In a thread, so that the event loop goes on turning while all the services are imported.
+    wanted = schemas(await asyncio.to_thread(load_all))
     try:
-        return await migrate(found.admin_url, schemas(load_all()), logins=(login,) if login else ())
+        return await migrate(found.admin_url, wanted, logins=(login,) if login else ())
     except AWAY as fault:
         whose = "yours" if settings.database.url else "the embedded one: start nexus up"
         raise StateError(f"PostgreSQL cannot be reached ({whose}): {fault}") from fault

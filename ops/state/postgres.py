@@ -32,6 +32,7 @@ SOCKET_BYTES_MAX: Final = 107
 _INITDB_SECONDS: Final = 120.0
 _ASK_SECONDS: Final = 2.0
 _RESERVED_CONNECTIONS: Final = 3
+_STATUS_LINE: Final = 7
 _log = get_logger("ops.state")
 
 
@@ -162,11 +163,20 @@ class Postgres:
         return pid_in(self.data / "postmaster.pid", program="postgres", folder=self.data)
 
     async def answers(self) -> bool:
-        """Whether the admin gets in."""
+        """Whether the admin gets in, which is tried when the server says so itself."""
+        if not self._says_ready():
+            return False
         with contextlib.suppress(*_SILENT):
             connection = await self._connect()
-            connection.terminate()
+            await connection.close(timeout=_ASK_SECONDS)
             return True
+        return False
+
+    def _says_ready(self) -> bool:
+        """Its pid file tells the state: to knock while it recovers would only fill its log."""
+        with contextlib.suppress(OSError, IndexError):
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            return lines[_STATUS_LINE].strip() == "ready"
         return False
 
     async def furnish(self) -> None:
