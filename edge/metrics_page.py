@@ -17,6 +17,7 @@ ROLES: Final = (
     "edge.demo_role",
     "edge.state_role",
     "edge.background",
+    "services._bus.kafka",
     "media.server",
     "ops.supervisor",
 )
