@@ -87,9 +87,8 @@ class ServicesSide:
         make = engine_of(self.services, self.runtime, settings.graphql)
         door = GatewayDoor(gateway.gateway, gateway.http)
         seconds = settings.edge.body_seconds
-        found: list[Routed] = [
-            GraphqlApi(make, door.identify, settings.graphql, body_seconds=seconds)
-        ]
+        self.graphql = GraphqlApi(make, door.identify, settings.graphql, body_seconds=seconds)
+        found: list[Routed] = [self.graphql]
         if self.crossing is not None:
             found += self.regions.parts
         return found

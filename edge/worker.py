@@ -200,6 +200,9 @@ class Worker:
         await self.door.listen(self._inherited.http)
         if self.certificates is not None:
             await self.door.listen(self._inherited.https, context=self._context())
+        if services is not None:
+            # So that nobody waits for it: types of all services are read, in a thread.
+            self.tasks.start("graphql", services.graphql.warm())
 
     def _gateway(self, admission: Admission) -> GatewaySide:
         settings = self._settings

@@ -69,9 +69,7 @@ def engine_of(
     def make() -> Answering:
         from edge.graphql.engine import Engine  # noqa: PLC0415  graphql-core is slow to load
 
-        made = Engine(services, operations(services), backend, settings)
-        metrics.touch()
-        return made
+        return Engine(services, operations(services), backend, settings)
 
     return make
 
@@ -175,6 +173,7 @@ class GraphqlApi:
             async with self._making:
                 if self._made is None:
                     self._made = await asyncio.to_thread(self._make)
+                    metrics.touch()
         return self._made
 
     async def _body(self, request: web.Request) -> bytes:
