@@ -22,7 +22,7 @@ class Node(Family):
     """A node with state, and somebody who may do everything in a tenant of it."""
 
     def __init__(self, directory: Path, data: Path) -> None:
-        roles = {"NEXUS_NODE_ROLES": "edge,media,state", "NEXUS_EDGE_WORKERS": "1"}
+        roles = {"NEXUS_NODE_ROLES": "edge,media,state,worker", "NEXUS_EDGE_WORKERS": "1"}
         super().__init__(directory, **roles, NEXUS_STATE_DATA_DIR=str(data))
         self.token = ""
 
@@ -86,6 +86,26 @@ def test_a_service_answers_by_http_and_graphql(node: Node) -> None:
     assert "errors" not in told, told
     (found,) = told["data"].values()
     assert found == {"name": "Show", "taken": 2, "capacity": 4}
+
+
+def test_what_is_done_in_the_background_is_done(node: Node) -> None:
+    _, show = node.ask("POST", LISTS, SHOW)
+    guest = {"name": "Bob", "email": "bob@example.org"}
+    _, bob = node.ask("POST", f"{LISTS}/{show['id']}/guests", guest)
+    assert node.ask("POST", f"{LISTS}/{show['id']}/guests/{bob['id']}:admit")[0] == 200
+    # The read model follows, and the consumer of the admission counts it, once.
+    wait_until(
+        "the guest is in the read model",
+        lambda: (
+            node.ask("GET", f"/v1/guest-list/guests/{bob['id']}")[1].get("status") == "admitted"
+        ),
+        15,
+    )
+    wait_until(
+        "the arrival is counted",
+        lambda: node.ask("GET", f"{LISTS}/{show['id']}")[1]["arrived"] == 1,
+        15,
+    )
 
 
 def test_who_may_not_is_told_so(node: Node) -> None:
