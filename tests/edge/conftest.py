@@ -81,7 +81,7 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             stack.callback(theirs.close)
             listening = [_listening(stack) for _ in range(2 if https else 1)]
             base = Settings()
-            node = replace(base.node, run_dir=tmp_path)
+            node = replace(base.node, run_dir=tmp_path, roles=("edge", "media"))
             settings = replace(base, node=node, **sections)
             inherited = Inherited(http=listening[:1], https=listening[1:], media=[ours])
             media = await stack.enter_async_context(FakeMedia(theirs))
