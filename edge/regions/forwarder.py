@@ -95,6 +95,8 @@ class Forwarder:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        # aiohttp would send idempotent requests again by itself.
+        self._session._retry_connection = False  # noqa: SLF001
         return self
 
     async def __aexit__(

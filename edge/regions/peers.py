@@ -26,6 +26,7 @@ from ops.errors import Rejected
 from ops.placement import Placement, Unplaced
 from ops.region_settings import PeerSettings, RegionSettings
 from services._kit.errors import Conflict
+from services.platform.placement.api import TenantName
 from services.platform.placement.store import BATCH_MAX, Changes
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ _SCHEME: Final = re.compile(
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a region asks of the directory."""
 
-    tenant: str
+    tenant: TenantName
     epoch: int = 0
 
 

@@ -70,6 +70,8 @@ async def test_strangers_learn_nothing(two: World) -> None:
         ("POST", "/find", b'{"tenant": "acme"}', 200),
         ("POST", "/find", b'{"tenant": 1}', 400),
         ("POST", "/find", b"{", 400),
+        ("POST", "/find", b'{"tenant": ""}', 400),
+        ("POST", "/find", b'{"tenant": "' + b"a" * 257 + b'"}', 400),
         ("POST", "/find", b"x" * 5_000, 413),
         ("POST", "/nothing", b'{"tenant": "acme"}', 404),
         ("POST", "/confirm", b'{"tenant": "acme", "epoch": 9}', 409),
