@@ -205,8 +205,13 @@ class Session:
         transaction = self._connection.transaction()
         try:
             await transaction.start()
-        except _FAULTS as fault:
-            raise translated(fault) from fault
+        except BaseException as fault:
+            # The client library would take the connection's next transaction for a part of this
+            # one, and never commit it.
+            self._connection.terminate()
+            if isinstance(fault, _FAULTS):
+                raise translated(fault) from fault
+            raise
         try:
             yield self
         except BaseException:

@@ -270,6 +270,35 @@ async def test_cancelled_work_is_rolled_back_and_its_connection_is_sound(
     await until("nothing sleeps", lambda: postgres.run(busy + "pg_backend_pid()") == 0)
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_a_transaction_whose_begin_was_cancelled_swallows_no_other(
+    database: Database, postgres: Postgres, steps: int
+) -> None:
+    await write(database, "acme", 1)
+
+    async def begin() -> None:
+        async with (
+            database.session("notes", tenant="acme") as session,
+            session.transaction(),
+        ):
+            await session.run(INSERT, "acme", 2, "cancelled")
+
+    async with asyncio.TaskGroup() as group:
+        # The one idle connection: after so many turns of the loop BEGIN is under way, or done.
+        task = group.create_task(begin())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+    for number in range(3, 6):
+        async with (
+            database.session("notes", tenant="acme") as session,
+            session.transaction(),
+        ):
+            await session.run(INSERT, "acme", number, "acknowledged")
+    kept = postgres.run("SELECT array_agg(id ORDER BY id) FROM notes.note WHERE id > 2")
+    assert kept == [3, 4, 5]
+
+
 async def test_refusals_of_the_data_are_told_apart(database: Database) -> None:
     await write(database, "acme", 1)
     with pytest.raises(Duplicate) as duplicate:
