@@ -73,6 +73,7 @@ class ReadBody(Body):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def piece(self, bytes_max: int) -> bytes:
+        """What comes next; the first time, a client that waits is told to go on."""
         check_length(self._length, bytes_max)
         if self._awaited:
             self._awaited = False
