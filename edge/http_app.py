@@ -7,6 +7,7 @@ right is the handlers'.
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
@@ -14,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from edge.admission import Admission
 from edge.front import HttpHandler, address_of
 from edge.gateway.http import expect
-from edge.http_head import fields_of, refuse_ambiguous
+from edge.http_head import Fields, fields_of, refuse_ambiguous
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
 from edge.routes import FIELDS, REMOTE, TAKER, Handler, Routed
@@ -24,6 +25,8 @@ from ops.errors import NexusError
 SHUTDOWN_SECONDS: Final = 0.5
 """How long requests under way may take when the worker stops."""
 
+_REMEMBERED_HEADS: Final = 1_024
+"""Heads whose fields are remembered, at most 16 KiB each."""
 _CORS_PATHS: Final = ("/whip/", "/whep/", "/api/", "/hls/", "/livez", "/readyz")
 _CORS: Final = {
     "Access-Control-Allow-Origin": "*",
@@ -162,7 +165,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.version < HttpVersion11 and "Transfer-Encoding" in request.headers:
             raise Refusal(400, "Transfer-Encoding in an HTTP/1.0 request", code=_MALFORMED)
         refuse_ambiguous(request.raw_path)
-        request[FIELDS] = fields_of(request.headers.items())
+        request[FIELDS] = _fields(request.raw_headers)
         _account(request)
         missing = request.match_info.http_exception
         if missing is not None and missing.status == 404 and GATEWAY in request.app:
@@ -182,6 +185,15 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         return _problem(error)
+
+
+@lru_cache(maxsize=_REMEMBERED_HEADS)
+def _fields(raw: tuple[tuple[bytes, bytes], ...]) -> Fields:
+    """The fields of a head; those of one client's requests are mostly the same. Raises Refusal."""
+    return fields_of(
+        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+        for name, value in raw
+    )
 
 
 def _account(request: web.Request) -> None:

@@ -231,8 +231,12 @@ class Gateway:
         return [("ratelimit-policy", policy), ("ratelimit", limit_field(rules, verdicts))]
 
     async def _in_time(self, asked: Asked) -> Answer:
-        seconds = seconds_of(asked.inbound, asked.treatment)
-        if not seconds or asked.treatment.operation is None:
+        treatment = asked.treatment
+        seconds = seconds_of(asked.inbound, treatment)
+        if not seconds or treatment.operation is None:
+            if treatment.caching is None and asked.inbound.method == "GET":
+                # The usual case, without a layer that would do nothing.
+                return await self._dispatch.ask(asked)
             return await self._answers.answer(asked)
         try:
             async with asyncio.timeout(seconds):
