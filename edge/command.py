@@ -102,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
     demo.add_argument("--stream", help="name of the stream")
     demo.add_argument("--key", help="bearer key; better in NEXUS_DEMO_KEY, which others cannot see")
+    new = commands.add_parser("new", parents=[common], help="write a new business service")
+    new.add_argument("service", metavar="DOMAIN/NAME", help="such as commerce/loyalty")
     token = commands.add_parser("token", parents=[common], help="mint a bearer token")
     token.add_argument("--tenant", required=True, help="for which tenant it is")
     token.add_argument("--subject", default="operator", help="whose it is (default: operator)")
@@ -259,6 +261,18 @@ def _token(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _new(_loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
+    from edge import new_service  # noqa: PLC0415
+
+    try:
+        made = new_service.write(Path.cwd(), chosen.service)
+    except new_service.NewServiceError as fault:
+        _complain(str(fault))
+        return EXIT_SETTINGS
+    _say("".join(f"{path.relative_to(Path.cwd())}\n" for path in made))
+    return EXIT_OK
+
+
 def _doctor(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     from edge import doctor  # noqa: PLC0415
 
@@ -305,6 +319,7 @@ _COMMANDS: Final = {
     "jobs": _jobs,
     "demo": _demo,
     "token": _token,
+    "new": _new,
     "doctor": _doctor,
     "settings": _settings,
     **dict.fromkeys(_PAGES, _page),

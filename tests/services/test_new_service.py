@@ -40,8 +40,9 @@ def run(tree: Path, *command: str) -> str:
 def test_a_new_service_passes_every_check(tree: Path, wanted: str) -> None:
     name = wanted.partition("/")[2]
     schema = name.replace("-", "_")
-    made = write(tree, wanted)
-    assert len(made) == 8
+    written = run(tree, PYTHON, "-m", "edge.main", "new", wanted)
+    assert all((tree / line).is_file() for line in written.splitlines())
+    assert len(written.splitlines()) == 8
     folder = f"services/{wanted.partition('/')[0]}/{schema}"
     tools = Path(PYTHON).parent
     for check in (("check",), ("format", "--check")):
