@@ -7,23 +7,23 @@ on by itself whenever the database comes back. When it is stopped running jobs g
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
 
 from edge import event_parts
-from edge.service_keys import key_ring
+from edge.services_side import ServicesSide
 from edge.settings import Settings
 from ops.db import Database, DatabaseFault, Session
 from ops.ids import IdMaker
 from ops.inherited import Inherited
 from ops.log import get_logger
 from ops.notices import Notices
-from ops.state.places import addresses
 from ops.tasks import Restart, SupervisedGroup
 from services._bus.loops import loops
+from services._bus.port import Bus
 from services._jobs.desk import BY_INDEX
 from services._jobs.job import Job
 from services._jobs.queue import CHANNEL
@@ -31,7 +31,6 @@ from services._jobs.runner import Runner
 from services._jobs.settings import JobSettings
 from services._kit.actor import Actor
 from services._kit.call import Runtime
-from services._kit.load import load_all
 from services._kit.service import Service
 
 CONNECTIONS_BESIDE: Final = 4
@@ -43,36 +42,34 @@ _log = get_logger("edge.background")
 
 
 async def run(settings: Settings, given: Inherited) -> None:
-    """Serves until cancelled; running jobs then get `jobs.grace_seconds`."""
-    services = load_all()
-    region, where, jobs = settings.node.region, addresses(settings), _jobs(settings)
-    pool = settings.database
+    """Serves until cancelled; running jobs then get `jobs.grace_seconds`. Raises SettingsError."""
+    region, jobs, pool = settings.node.region, _jobs(settings), settings.database
     most = max(pool.connections_max, jobs.running_max + CONNECTIONS_BESIDE)
+    side = ServicesSide(replace(settings, database=replace(pool, connections_max=most)))
+    url = side.addresses.database_url
     claiming = replace(pool, connections_max=CONNECTIONS_BESIDE)
-    notices = Notices(where.database_url, pool)
+    notices = Notices(url, pool)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        database = await enter(Database(where.database_url, replace(pool, connections_max=most)))
-        claims = await enter(Database(where.database_url, claiming, options=BY_INDEX))
+        claims = await enter(Database(url, claiming, options=BY_INDEX))
+        await tables_made(claims, side.services)
+        await enter(side)
+        bus = await enter(_bus(side, notices, settings))
         group = await enter(SupervisedGroup("worker"))
-        await tables_made(database, services)
-        runtime = Runtime(database, services, region=region, keys=key_ring(settings))
-        bus = await enter(
-            event_parts.bus(
-                database,
-                notices,
-                settings.events,
-                region=region,
-                kafka_servers=where.kafka_servers,
+        runner = await enter(
+            Runner(
+                side.database,
+                side.services,
+                Handlers(side.runtime).run,
+                jobs,
+                claims=claims,
+                ids=IdMaker(region),
             )
         )
-        handlers = Handlers(runtime)
-        ids = IdMaker(region)
-        runner = await enter(Runner(database, services, handlers.run, jobs, claims=claims, ids=ids))
         notices.subscribe(CHANNEL, runner.heard)
         carried = loops(
-            event_parts.parts(services, runtime),
-            database=database,
+            event_parts.parts(side.services, side.runtime),
+            database=side.database,
             bus=bus,
             notices=notices,
             region=region,
@@ -82,6 +79,18 @@ async def run(settings: Settings, given: Inherited) -> None:
             group.keep(name, make)
         given.ready()
         await asyncio.Event().wait()
+
+
+def _bus(
+    side: ServicesSide, notices: Notices, settings: Settings
+) -> AbstractAsyncContextManager[Bus]:
+    return event_parts.bus(
+        side.database,
+        notices,
+        settings.events,
+        region=settings.node.region,
+        kafka_servers=side.addresses.kafka_servers,
+    )
 
 
 def _jobs(settings: Settings) -> JobSettings:
