@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser("migrate", parents=[common], help="bring all schemas up to date")
     _add_jobs(commands.add_parser("jobs", help="dead jobs: list, try again"), common)
+    _add_events(commands.add_parser("events", help="dead events: list, try again"), common)
     demo = commands.add_parser("demo", parents=[common], help="publish a moving picture by WHIP")
     demo.add_argument("--url", help="server or WHIP address (default: the node set up here)")
     demo.add_argument("--stream", help="name of the stream")
@@ -131,6 +132,18 @@ def _add_jobs(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
         verb.add_argument("--service", default="", required=verb is replay, help="its name")
         verb.add_argument("--job", default="", help="of this name alone")
     replay.add_argument("--id", default="", help="this one alone")
+
+
+def _add_events(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    dead = verbs.add_parser("dead", parents=[common], help="list dead events, the first first")
+    dead.add_argument("--json", action="store_true", help="for programs, an object a line")
+    replay = verbs.add_parser("replay", parents=[common], help="try dead events again")
+    replay.add_argument("--id", default="", help="this one alone")
+    discard = verbs.add_parser("discard", parents=[common], help="give a dead event up")
+    discard.add_argument("--id", required=True, help="which")
+    for verb in (dead, replay, discard):
+        verb.add_argument("--service", required=True, help="who could not handle it")
 
 
 def _file(named: Path | None) -> Path | None:
@@ -208,6 +221,19 @@ def _jobs(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
     roles.configure_log(loaded.settings, "jobs", None)
     try:
         asyncio.run(jobs_command.run(loaded.settings, chosen))
+    except (NexusError, ValueError) as fault:
+        _complain(str(fault))
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _events(loaded: Loaded[Settings], chosen: argparse.Namespace) -> int:
+    """Likewise."""
+    from edge import events_command  # noqa: PLC0415
+
+    roles.configure_log(loaded.settings, "events", None)
+    try:
+        asyncio.run(events_command.run(loaded.settings, chosen))
     except (NexusError, ValueError) as fault:
         _complain(str(fault))
         return EXIT_FAILED
@@ -317,6 +343,7 @@ _COMMANDS: Final = {
     "serve": _serve,
     "migrate": _migrate,
     "jobs": _jobs,
+    "events": _events,
     "demo": _demo,
     "token": _token,
     "new": _new,

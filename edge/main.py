@@ -4,6 +4,7 @@
     nexus serve ROLE                  one role, for debugging; the supervisor starts children so
     nexus migrate                     brings all schemas up to date
     nexus jobs dead | replay          jobs that were given up: lists them, tries them again
+    nexus events dead | replay | discard   likewise, events that a service could not handle
     nexus demo [--url --stream --key] publishes a moving picture to any WHIP server
     nexus token --tenant T [--permissions A,B]   mints a bearer token for the gateway
     nexus doctor [--json]             looks at this machine and says what to do

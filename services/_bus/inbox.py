@@ -263,9 +263,9 @@ async def replay(session: Session, consumer: str, *, event: str = "") -> int:
 
 
 async def dead_letters(session: Session, consumer: str, *, limit: int = 200) -> Sequence[Row]:
-    """`event`, `key`, `tries`, `error`, `envelope`, `parked_at` of dead letters, oldest first."""
+    """`tenant`, `event`, `key`, `tries`, `error`, `envelope`, `parked_at` of each, oldest first."""
     return await session.rows(
-        "SELECT event, key, tries, error, envelope, parked_at FROM parked"
+        "SELECT tenant, event, key, tries, error, envelope, parked_at FROM parked"
         " WHERE consumer = $1 AND dead ORDER BY seq LIMIT $2",
         consumer,
         limit,

@@ -293,4 +293,5 @@ GRANT SELECT ON outbox, event, stream, parked, log_epoch TO nexus_relay;
 GRANT SELECT ON SEQUENCE outbox_seq, event_seq TO nexus_relay;
 GRANT UPDATE ON log_epoch, parked TO nexus_relay;
 GRANT SELECT, DELETE ON inbox TO nexus_relay;
+GRANT DELETE ON parked TO nexus_relay;
 GRANT SELECT, UPDATE ON relay_cursor TO nexus_relay;
