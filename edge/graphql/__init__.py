@@ -7,6 +7,6 @@
 
 graphql-core parses, validates and coerces; executing is ours. Only root fields and links do
 anything, all else reads attributes of records that are there, so a plan needs no promise a field:
-about a thirtieth of graphql-core's cost, and links of one level are always fetched together.
-Nothing here knows a service by name. Subscriptions are not here yet.
+a third to a tenth of graphql-core's cost (`nexus bench graphql`), and links of one level are always
+fetched together. Nothing here knows a service by name. Subscriptions are not here yet.
 """

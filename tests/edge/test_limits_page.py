@@ -66,6 +66,7 @@ def test_every_metric_is_declared() -> None:
         "edge.background",
         "media.server",
         "ops.supervisor",
+        "edge.state_role",
     ]
     command = [sys.executable, "-c", DECLARED, *roles]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -78,8 +79,9 @@ def test_every_metric_is_declared() -> None:
 
 
 def test_every_code_is_one_that_is_answered() -> None:
+    folders = ("edge", "media", "ops", "services")
     source = "".join(
-        path.read_text() for folder in ("edge", "media") for path in (ROOT / folder).rglob("*.py")
+        path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py")
     )
     codes = {code for row in rows() for code in quoted(row[4])}
     limits = {code for code in codes if code.startswith("limits.")} - {"limits.sessions"}
