@@ -202,11 +202,6 @@ class Outputs:
         return made, enum_leaf(shown)
 
 
-def is_page(hint: Hint) -> bool:
-    """Whether a struct is a page of a list."""
-    return hint.kind == "struct" and get_origin(hint.type) is Page
-
-
 def documentation(kind: Any) -> str | None:
     """A class's own docstring; not its parent's, as inspect would have it."""
     text = (get_origin(kind) or kind).__dict__.get("__doc__")

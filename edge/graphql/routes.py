@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from edge.business import read_body
 from edge.graphql.backend import Backend, Caller, Charge
 from edge.graphql.http_request import (
     JSON_TYPE,
@@ -30,6 +29,7 @@ from edge.graphql.http_request import (
 from edge.graphql.refused import Refused, encode, refusal, trace_of
 from edge.graphql.settings import GraphqlSettings
 from edge.problems import Refusal
+from edge.request_body import read_body
 from edge.routes import Answer, Route
 from ops import metrics
 from services._kit.actor import Actor

@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from edge.business import read_body
 from edge.problems import Refusal
 from edge.regions.directory import LocalDirectory
 from edge.regions.peers import PATH, Answer, Batch, Question, verified
+from edge.request_body import read_body
 from edge.routes import Route
 from ops import metrics
 from ops.clock import SYSTEM, Clock

@@ -1,4 +1,4 @@
-"""What a call can fail of, as types; `edge/business.py` makes HTTP statuses of them.
+"""What a call can fail of, as types; `edge/problems.py` makes HTTP statuses of them.
 
 Rejected
 ├── Malformed    400  the request cannot be read

@@ -5,7 +5,7 @@ with a leading underscore are not domains. Order is by path, so that it is the s
 """
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +49,3 @@ def schemas(of: Iterable[Service]) -> tuple[Schema, ...]:
         for service in of
     )
     return (bus, *made)
-
-
-def by_name(of: Iterable[Service]) -> Mapping[str, Service]:
-    """The services by name."""
-    return {service.name: service for service in of}
