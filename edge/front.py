@@ -1,10 +1,11 @@
 """The one public port: the first request's head decides which protocol owns the connection.
 
 A connection belongs first to a `Front`, which collects one whole head, bounded in bytes and time,
-and has it read strictly (`edge/http_head.py`). A request under /hls/ goes to
-`edge/hls_connection.py`, all else to aiohttp. HLS hands the connection on when something else is
-asked later; aiohttp, which never lets go of a connection, serves /hls/ by a route of the same code
-(`edge/hls_twin.py`). So the same target is answered by the same rules on every connection.
+and has it read strictly (`edge/http_head.py`). A request for HLS or a service goes to
+`edge/connection.py`, all else to aiohttp. The first hands the connection on when something else is
+asked later; aiohttp, which never lets go of a connection, serves /hls/ and /v1/ by routes of the
+same code (`edge/hls_twin.py`, `edge/gateway/http.py`). So the same target is answered by the same
+rules on every connection.
 """
 
 import asyncio
@@ -19,9 +20,8 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from edge.admission import Taker
+from edge.connection import LINGER_SECONDS, Connection, Surroundings, end_with
 from edge.cuts import cut
-from edge.hls_connection import LINGER_SECONDS, HlsConnection, Surroundings, end_with
-from edge.hls_request import is_hls
 from edge.http_head import HEAD_BYTES_MAX, Head, parse
 from edge.http_watch import Watch
 from edge.problems import Refusal, from_status, response, wire
@@ -68,7 +68,7 @@ class Door:
         self._tasks = tasks
         self._servers: list[asyncio.AbstractServer] = []
         self._tls: list[TlsDoor] = []
-        self._connections: set[Front | HlsConnection] = set()
+        self._connections: set[Front | Connection] = set()
         self.count = 0
         """Open connections, whoever owns them."""
         self.refused = 0
@@ -174,7 +174,7 @@ class Door:
         self._connections.add(connection)
         return True
 
-    def closed(self, connection: "Front | HlsConnection | HttpHandler") -> None:
+    def closed(self, connection: "Front | Connection | HttpHandler") -> None:
         """A connection has ended."""
         self.release(connection.account)
         if connection.spare:
@@ -182,17 +182,17 @@ class Door:
         if not isinstance(connection, HttpHandler):
             self._connections.discard(connection)
 
-    def to_hls(self, connection: "Front", transport: asyncio.Transport, data: bytes) -> None:
-        """Hands a connection to the HLS protocol."""
+    def to_own(self, connection: "Front", transport: asyncio.Transport, data: bytes) -> None:
+        """Hands a connection to our own protocol."""
         self._connections.discard(connection)
-        protocol = HlsConnection(self._around, self, peer=connection.peer)
+        protocol = Connection(self._around, self, peer=connection.peer)
         protocol.account = protocol.taker = connection.account
         self._connections.add(protocol)
         transport.set_protocol(protocol)
         protocol.take_over(transport, data)
 
     def to_http(
-        self, connection: "Front | HlsConnection", transport: asyncio.Transport, data: bytes
+        self, connection: "Front | Connection", transport: asyncio.Transport, data: bytes
     ) -> None:
         """Hands a connection to aiohttp."""
         self._connections.discard(connection)
@@ -276,8 +276,8 @@ class Front(Timer, Shaken):
             self._refuse_full()
             return
         self._let_go()
-        if is_hls(asked):
-            self._door.to_hls(self, transport, data)
+        if self._around.takes(asked):
+            self._door.to_own(self, transport, data)
         else:
             self._door.to_http(self, transport, data)
 

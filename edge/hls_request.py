@@ -24,6 +24,7 @@ _REMEMBERED: Final = 4_096
 _REMEMBERED_PLACES: Final = 16_384
 """As many as a worker has players with keys or links of their own."""
 _REMEMBERED_BYTES_MAX: Final = 2_048
+_GET: Final = b"GET /hls/"
 _OWN_PLACE: Final = (b"GET /hls/~", b"GET /hls/_")
 _STREAM: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 _PATH: Final = "[A-Za-z0-9._/-]{1,128}"
@@ -85,7 +86,7 @@ def read_whole(data: bytes) -> Request | None:
     """The request that these bytes are; None when they are anything but one well-formed GET, or
     when they are unusual: they must then be read by `edge/http_head.py`, which says what is wrong.
     """
-    if len(data) > _REMEMBERED_BYTES_MAX:
+    if len(data) > _REMEMBERED_BYTES_MAX or not data.startswith(_GET):
         return None
     if data.startswith(_OWN_PLACE):
         return _read_pieces(data)

@@ -3,7 +3,7 @@
 What is asked is answered at once from memory, or the client is put among those who wait for a
 stream. When media says that the stream has grown, each distinct request is answered once and all
 who asked it are released together. One wheel holds every deadline; a client that goes is forgotten.
-Bytes and connections are the clients' (`edge/hls_connection.py`, `edge/hls_twin.py`); playlists are
+Bytes and connections are the clients' (`edge/connection.py`, `edge/hls_twin.py`); playlists are
 the shelf's.
 """
 

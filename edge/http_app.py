@@ -16,10 +16,11 @@ from edge.admission import Admission
 from edge.front import HttpHandler, address_of
 from edge.gateway.http import expect
 from edge.http_head import Fields, fields_of, refuse_ambiguous
+from edge.http_metrics import METHODS, answered
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
 from edge.routes import FIELDS, REMOTE, TAKER, Handler, Routed
-from ops import metrics, tracing
+from ops import tracing
 from ops.errors import NexusError
 
 SHUTDOWN_SECONDS: Final = 0.5
@@ -41,19 +42,7 @@ _PREFLIGHT: Final = {
     "Access-Control-Max-Age": "86400",
 }
 
-_requests = metrics.counter(
-    "nexus_http_requests",
-    "Requests answered, but for those of nexus_hls_requests.",
-    ("class", "method", "status"),
-    series_max=500,
-)
 _MALFORMED: Final = "http.malformed"
-_seconds = metrics.histogram(
-    "nexus_http_request_seconds",
-    "From a request's head until its answer is made; server-sent events are left out.",
-    ("class",),
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
 _CLASSES: Final = {
     **{name: name for name in ("whip", "whep", "hls", "api")},
     **dict.fromkeys(("livez", "readyz", "metrics"), "operations"),
@@ -61,8 +50,6 @@ _CLASSES: Final = {
 }
 _EVENTS: Final = "/api/events"
 """Where answers are streams that take hours."""
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
-
 
 ADMISSION: Final = web.AppKey("nexus.admission", Admission)
 GATEWAY: Final[web.AppKey[Handler]] = web.AppKey("nexus.gateway")
@@ -140,16 +127,15 @@ class HttpSide:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    method = request.method if request.method in _METHODS else "other"
+    method = request.method if request.method in METHODS else "other"
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else "unknown"
     kind = "events" if path == _EVENTS else _class_of(path)
     began = time.monotonic()
     with tracing.span(f"{method} {path}", request.headers):
         answer = await _answer(request, handler)
-    _requests.inc(labels=(kind, method, str(answer.status)))
-    if kind != "events":
-        _seconds.observe(time.monotonic() - began, labels=(kind,))
+    seconds = None if kind == "events" else time.monotonic() - began
+    answered(kind, method=method, status=answer.status, seconds=seconds)
     return answer
 
 

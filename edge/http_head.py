@@ -96,8 +96,8 @@ def parse(head: bytes) -> Head:
     """
     end = head.find(b"\r\n")
     line = head[:end]
-    # What is asked with another method than GET is asked by one client once.
-    again = line.startswith(b"GET ") and len(line) <= _REMEMBERED_BYTES_MAX
+    # What is asked of anything but HLS is asked by one client once.
+    again = line.startswith(b"GET /hls/") and len(line) <= _REMEMBERED_BYTES_MAX
     method, path, http_1_1 = _remembered_line(line) if again else _read_line(line)
     block = head[end + 2 : -2]
     fields = read_block(block)
@@ -113,6 +113,11 @@ def parse(head: bytes) -> Head:
 def read_block(block: bytes) -> Fields:
     """The header fields, each line with its end. Equal blocks give one object. Raises: Refusal."""
     return _remembered(block) if len(block) <= _REMEMBERED_BYTES_MAX else _read_fields(block)
+
+
+def pairs_of(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Names and values of header fields, each line with its end, that are known to be well-formed."""
+    return _FIELD.findall(block)
 
 
 def refuse_ambiguous(target: str) -> None:
@@ -186,7 +191,7 @@ def _read_fields(block: bytes) -> Fields:
     if not _BLOCK.fullmatch(block):
         raise _bad("a header line is not 'name: value' ended by CR LF")
     return fields_of(
-        (name.decode("ascii"), value.decode("latin-1")) for name, value in _FIELD.findall(block)
+        (name.decode("ascii"), value.decode("latin-1")) for name, value in pairs_of(block)
     )
 
 

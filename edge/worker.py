@@ -1,6 +1,7 @@
 """One edge worker: puts the HTTP side together, serves until it is cancelled, stops promptly.
 
-    listening sockets ─ Door ─┬─ HlsConnection ── HlsServer ── Shelf (run directory)
+    listening sockets ─ Door ─┬─ Connection ─┬─ HlsServer ── Shelf (run directory)
+                              │              └─ Lane ─ Gateway ── services
                               └─ aiohttp: pages, WHIP, WHEP, control API, operations, gateway
     SEQPACKET to media ─ MediaLink: commands, the mirror of all streams, wake-ups for HLS
 
@@ -12,23 +13,25 @@ import asyncio
 import signal
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
 from edge.access import Access
 from edge.admission import Admission, GuardedAccess
+from edge.connection import Surroundings
 from edge.control import Control, Events
 from edge.front import Door
 from edge.gateway.gateway import Clocks
+from edge.gateway.lane import PREFIX, Lane
 from edge.gateway.side import Business, GatewaySide, NoServices
 from edge.health import liveness, readiness
 from edge.hls_audience import Audience
-from edge.hls_connection import Surroundings
 from edge.hls_server import LOOK_SECONDS, HlsServer
 from edge.hls_twin import HlsTwin
 from edge.hook import Hook
-from edge.http_app import HttpSide, make_app
+from edge.http_app import SHUTDOWN_SECONDS, HttpSide, make_app
 from edge.http_date import HttpDate
 from edge.link_api import LinkApi
 from edge.media_link import MediaLink
@@ -191,7 +194,8 @@ class Worker:
         date = HttpDate(loop, self._clock)
         date.start()
         stack.callback(date.stop)
-        around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, date)
+        self.lane = await self._lane(stack, parts, date)
+        around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, date, self.lane)
         self.door = await stack.enter_async_context(
             Door(around, http.protocol, room=self._room(), tasks=self.tasks)
         )
@@ -219,6 +223,21 @@ class Worker:
             workers=settings.edge.workers or 1,
             body_seconds=settings.edge.body_seconds,
         )
+
+    async def _lane(
+        self, stack: AsyncExitStack, parts: Sequence[Routed], date: HttpDate
+    ) -> Lane | None:
+        """The short way to the gateway; None: it has regions beside it."""
+        gateway, loop = self.gateway.gateway, asyncio.get_running_loop()
+        if gateway.elsewhere is not None:
+            return None
+        connections_max = self._settings.edge.connections_max
+        tasks = await stack.enter_async_context(SupervisedGroup("lane", tasks_max=connections_max))
+        paths = frozenset(route.path for part in parts for route in part.routes)
+        others = frozenset(path for path in paths if path.startswith(PREFIX))
+        lane = Lane(gateway, others=others, tasks=tasks, date=date, clock=loop.time)
+        stack.push_async_callback(lane.finish, SHUTDOWN_SECONDS)
+        return lane
 
     def _room(self) -> Room:
         """For how many connections this process has descriptors."""

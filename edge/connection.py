@@ -1,8 +1,9 @@
-"""A connection that asks for HLS: one protocol, no task, nothing between the bytes and the shelf.
+"""A connection of our own: HLS without a task, and the business requests that are usual.
 
-Requests are answered in order; one that waits holds up those behind it, which are kept (bounded) or
-not read. A request for anything else hands the whole connection on to aiohttp (`edge/front.py`),
-once everything before it has been answered.
+Between the bytes of an HLS request and the shelf there is nothing else. A business request is a
+task's, by `edge/gateway/lane.py`. Requests are answered in order; one that waits holds up those
+behind it, which are kept (bounded) or not read. A request for anything else hands the whole
+connection on to aiohttp (`edge/front.py`), once everything before it has been answered.
 """
 
 import asyncio
@@ -12,16 +13,18 @@ from typing import Final, Protocol
 
 from edge.admission import Admission, Taker
 from edge.cuts import cut
-from edge.hls_reply import Bytes, head, ready
+from edge.gateway.lane import PREFIX, Lane
+from edge.hls_reply import JOINED_BYTES_MAX, Bytes, head, ready
 from edge.hls_request import Request, is_hls, read_target, read_whole, unreadable
 from edge.hls_server import Client, HlsServer
 from edge.http_date import HttpDate
-from edge.http_head import HEAD_BYTES_MAX, Fields, parse
+from edge.http_head import HEAD_BYTES_MAX, Fields, Head, parse
 from edge.http_settings import HttpSettings
 from edge.http_watch import is_stalled
-from edge.problems import Refusal, wire
+from edge.problems import Refusal, from_status, refusal, wire
 from edge.timer_wheel import TimerWheel
 from media.hls.shelf import Reply
+from ops.errors import Unavailable
 
 REQUESTS_A_TURN: Final = 64
 """Pipelined requests that are answered before the loop may do something else."""
@@ -33,9 +36,9 @@ class Door(Protocol):
     """What a connection needs of `edge/front.py`."""
 
     def to_http(
-        self, connection: "HlsConnection", transport: asyncio.Transport, data: bytes
+        self, connection: "Connection", transport: asyncio.Transport, data: bytes
     ) -> None: ...
-    def closed(self, connection: "HlsConnection") -> None: ...
+    def closed(self, connection: "Connection") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,16 @@ class Surroundings:
     loop: asyncio.AbstractEventLoop
     admission: Admission
     date: HttpDate
+    lane: Lane | None = None
+    """How business requests are answered here; None: aiohttp answers them."""
+
+    def takes(self, asked: Head) -> bool:
+        """Whether a connection that begins with this request is worth a protocol of our own."""
+        return is_hls(asked) or (self.lane is not None and asked.target.startswith(PREFIX))
 
 
-class HlsConnection(Client, asyncio.Protocol):
-    """One client's connection, from its first HLS request on."""
+class Connection(Client, asyncio.Protocol):
+    """One client's connection, from its first request for HLS or a service on."""
 
     __slots__ = (
         "_around",
@@ -59,6 +68,7 @@ class HlsConnection(Client, asyncio.Protocol):
         "_data",
         "_descriptor",
         "_door",
+        "_drained",
         "_ending",
         "_full",
         "_idle_seconds",
@@ -67,10 +77,12 @@ class HlsConnection(Client, asyncio.Protocol):
         "_proxied",
         "_remote",
         "_server",
+        "_task",
         "_transport",
         "_unsent",
         "account",
         "peer",
+        "secure",
         "spare",
     )
 
@@ -96,18 +108,24 @@ class HlsConnection(Client, asyncio.Protocol):
         """Part of a head has come, and its deadline is set."""
         self._unsent = 0
         """Unsent bytes when they were last looked at."""
+        self._task: asyncio.Task[None] | None = None
+        """Answers a business request."""
+        self._drained: asyncio.Future[None] | None = None
+        """Done when the client takes more again."""
         self.account: Taker | None = None
         """Who holds the connection."""
         self.peer = self._remote = peer
         self._proxied = around.admission.is_proxy(peer)
         self.spare = False
         """As of `edge/front.py`: who found no room never comes here."""
+        self.secure = False
+        """Whether it is encrypted."""
 
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Goes on with a connection whose first bytes somebody else has read."""
         self._transport = transport
-        plain = transport.get_extra_info("sslcontext") is None
-        held = transport.get_extra_info("socket") if plain else None
+        self.secure = transport.get_extra_info("sslcontext") is not None
+        held = None if self.secure else transport.get_extra_info("socket")
         self._descriptor = -1 if held is None else held.fileno()
         transport.set_write_buffer_limits(high=self._around.settings.unsent_bytes_max)
         self.data_received(data)
@@ -119,6 +137,10 @@ class HlsConnection(Client, asyncio.Protocol):
     @property
     def remote(self) -> str:
         return self._remote
+
+    @property
+    def ending(self) -> bool:
+        return self._ending
 
     def data_received(self, data: bytes) -> None:
         """Answers at once what is one whole, usual request; collects and reads all else."""
@@ -149,6 +171,8 @@ class HlsConnection(Client, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         if not self._busy:
             self._around.loop.call_soon(self._resume)
 
@@ -158,6 +182,8 @@ class HlsConnection(Client, asyncio.Protocol):
         self._transport = None
         self._ending = True
         self._data = b""
+        if self._task is not None:
+            self._task.cancel()
         self._server.forget(self)
         self._door.closed(self)
 
@@ -224,12 +250,40 @@ class HlsConnection(Client, asyncio.Protocol):
         self._server.statuses[problem.status] += 1
         self._server.sent_bytes += len(data)
         self._transport.write(data)
-        self._answered(keep_alive=request.keep_alive)
+        self.answered(keep_alive=request.keep_alive)
+
+    def send(self, start: bytes, rest: bytes) -> None:
+        """Part of a business request's answer."""
+        transport = self._transport
+        if transport is None:
+            return
+        if len(rest) > JOINED_BYTES_MAX:
+            self._send_much(transport, start, rest)
+        else:
+            transport.write(start + rest)
+
+    async def drained(self) -> None:
+        """Until the client has taken enough of an answer that is sent in pieces."""
+        if self._full and self._transport is not None:
+            around = self._around
+            around.wheel.set(self, around.loop.time() + around.settings.stalled_seconds)
+            self._drained = around.loop.create_future()
+            await self._drained
+
+    def broken(self, *, begun: bool) -> None:
+        """A business request gets no answer, or not all of one that has begun."""
+        if self._transport is None:
+            return
+        if begun:
+            self._transport.abort()
+        else:
+            self._transport.write(wire(from_status(500), close=True))
+            self.answered(keep_alive=False)
 
     def close(self) -> None:
-        """The worker stops."""
-        if self._transport is not None:
-            self._ending = True
+        """The worker stops. A business request under way is still answered."""
+        self._ending = True
+        if self._transport is not None and self._task is None:
             self._transport.close()
 
     def _finish_unusual(self, request: Request, reply: Reply) -> None:
@@ -254,7 +308,7 @@ class HlsConnection(Client, asyncio.Protocol):
             transport.write(start)
         else:
             self._send_much(transport, start, body)
-        self._answered(keep_alive=request.keep_alive)
+        self.answered(keep_alive=request.keep_alive)
 
     def _send_much(self, transport: asyncio.Transport, first: bytes, rest: Bytes) -> None:
         """Writes both without joining them, straight to the socket as far as it takes them.
@@ -274,10 +328,11 @@ class HlsConnection(Client, asyncio.Protocol):
         elif sent < len(first) + len(rest):
             transport.write(memoryview(rest)[sent - len(first) :])
 
-    def _answered(self, *, keep_alive: bool) -> None:
+    def answered(self, *, keep_alive: bool) -> None:
         """Goes on after an answer, or closes."""
         self._busy = False
-        if not keep_alive:
+        self._task = None
+        if not keep_alive or self._ending:
             self._ending = True
             if self._transport is not None:
                 self._transport.close()
@@ -321,8 +376,7 @@ class HlsConnection(Client, asyncio.Protocol):
         asked = parse(data[: end + 4])
         self._partial = False
         if not is_hls(asked):
-            self._hand_over(data)
-            return False
+            return self._next_elsewhere(asked, data, end + 4)
         if asked.fields.body:
             raise Refusal(400, "a request for HLS has no body", code="http.malformed")
         self._data = data[end + 4 :]
@@ -338,6 +392,27 @@ class HlsConnection(Client, asyncio.Protocol):
             self.refuse(unreadable(asked), self._over(asked.fields) or problem)
         else:
             self._begin(request)
+        return True
+
+    def _next_elsewhere(self, asked: Head, data: bytes, end: int) -> bool:
+        """A request for a service is answered here; what is not hands the connection on."""
+        lane = self._around.lane
+        found = None if lane is None else lane.read(asked, data, end)
+        if lane is None or found is None:
+            self._hand_over(data)
+            return False
+        self._data = data[found.end :]
+        self._busy = True
+        problem = self._over(asked.fields)
+        try:
+            if problem is None:
+                self._task = lane.start(found.inbound, self)
+        except Unavailable as error:
+            problem = refusal(error)
+        if problem is not None:
+            assert self._transport is not None
+            self._transport.write(wire(problem, close=False))
+            self.answered(keep_alive=True)
         return True
 
     def _begin(self, request: Request) -> None:
