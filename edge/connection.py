@@ -252,7 +252,7 @@ class Connection(Client, asyncio.Protocol):
         self._transport.write(data)
         self.answered(keep_alive=request.keep_alive)
 
-    def send(self, start: bytes, rest: bytes) -> None:
+    def send(self, start: bytes, *, rest: bytes = b"") -> None:
         """Part of a business request's answer."""
         transport = self._transport
         if transport is None:

@@ -116,7 +116,7 @@ def read_block(block: bytes) -> Fields:
 
 
 def pairs_of(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Names and values of header fields, each line with its end, that are known to be well-formed."""
+    """Names and values of header fields, each line with its end, known to be well-formed."""
     return _FIELD.findall(block)
 
 

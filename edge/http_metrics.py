@@ -1,4 +1,4 @@
-"""What all answers but those of nexus_hls_requests are counted by, whichever protocol wrote them."""
+"""What answers are counted by, whichever protocol wrote them; HLS counts its own."""
 
 from typing import Final
 

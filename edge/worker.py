@@ -191,9 +191,7 @@ class Worker:
         http = HttpSide(app, settings.edge)
         await http.start()
         stack.push_async_callback(http.stop)
-        date = HttpDate(loop, self._clock)
-        date.start()
-        stack.callback(date.stop)
+        date = self._date(stack)
         self.lane = await self._lane(stack, parts, date)
         around = Surroundings(self.hls, settings.edge, self.wheel, loop, admission, date, self.lane)
         self.door = await stack.enter_async_context(
@@ -223,6 +221,12 @@ class Worker:
             workers=settings.edge.workers or 1,
             body_seconds=settings.edge.body_seconds,
         )
+
+    def _date(self, stack: AsyncExitStack) -> HttpDate:
+        date = HttpDate(asyncio.get_running_loop(), self._clock)
+        date.start()
+        stack.callback(date.stop)
+        return date
 
     async def _lane(
         self, stack: AsyncExitStack, parts: Sequence[Routed], date: HttpDate

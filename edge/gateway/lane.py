@@ -51,7 +51,7 @@ class Carrier(Protocol):
         """Whether nothing is answered after this."""
         ...
 
-    def send(self, start: bytes, rest: bytes) -> None:
+    def send(self, start: bytes, *, rest: bytes = b"") -> None:
         """Writes both."""
         ...
 
@@ -163,7 +163,7 @@ class Lane:
                     stream.close()
                     stream = None
             length = len(body) if stream is None else None
-            carrier.send(self._head(answer, length, keep_alive=keep_alive), body)
+            carrier.send(self._head(answer, length, keep_alive=keep_alive), rest=body)
             begun = True
             if stream is not None:
                 await _pass_on(stream, carrier)
@@ -200,11 +200,11 @@ class Lane:
 async def _pass_on(stream: Stream, carrier: Carrier) -> None:
     try:
         while piece := await stream.read():
-            carrier.send(b"%x\r\n" % len(piece), piece + b"\r\n")
+            carrier.send(b"%x\r\n" % len(piece), rest=piece + b"\r\n")
             await carrier.drained()
     finally:
         stream.close()
-    carrier.send(b"0\r\n\r\n", b"")
+    carrier.send(b"0\r\n\r\n")
 
 
 def _read(block: bytes) -> _Block:

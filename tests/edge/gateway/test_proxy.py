@@ -257,9 +257,11 @@ async def test_a_hedge_answers_while_the_first_server_hangs(
 ) -> None:
     single(gateway, [upstream, second], about={"hedge_ms": 30, "retry": {"budget_percent": 100}})
     upstream.always = upstream.hang
-    said = [await gateway.get("/shop/x") for _ in range(6)]
-    assert [(one.status, one.json["by"]) for one in said] == [(200, "second")] * 6
-    assert 1 <= len(upstream.seen) <= 6
+    async with asyncio.timeout(10):
+        # Which server is asked first is chance.
+        while not upstream.seen:
+            said = await gateway.get("/shop/x")
+            assert (said.status, said.json["by"]) == (200, "second")
     servers = gateway.gateway.upstreams.all()[0].balancer.servers
     await eventually(lambda: all(server.under_way == 0 for server in servers))
     assert gateway.gateway.config.upstreams[0].hedge_ms == 30
