@@ -14,7 +14,16 @@ import aiohttp
 
 from edge.gateway import tunnel
 from edge.gateway.exchange import Answer, Inbound, Whole, check_length
-from edge.gateway.fields import HOP_BY_HOP, Pairs, forwarded, is_loop, proxy_status, to_upstream
+from edge.gateway.fields import (
+    HOP_BY_HOP,
+    Pairs,
+    forwarded,
+    is_loop,
+    is_ours_to_say,
+    proxy_status,
+    readable,
+    to_upstream,
+)
 from edge.gateway.identity import Principal
 from edge.gateway.plan import Treatment
 from edge.gateway.proxy import Outbound, Proxy
@@ -255,10 +264,9 @@ def _who(kind: KeyKind, principal: Principal, inbound: Inbound, treatment: Treat
 
 def _wire(inbound: Inbound, body: bytes, asked: Asked) -> WireRequest:
     headers = [
-        (name, value)
+        (name, readable(value))
         for spelled, value in inbound.headers.items()
-        if not (name := spelled.lower()).startswith(("x-nexus-", "x-forwarded-"))
-        and name not in HOP_BY_HOP
+        if not is_ours_to_say(name := spelled.lower()) and name not in HOP_BY_HOP
     ]
     change = asked.treatment.request
     if change is not None and change.headers is not None:

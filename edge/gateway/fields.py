@@ -1,4 +1,4 @@
-"""Which header fields cross the gateway, in either direction.
+"""Which header fields cross the gateway, in either direction, to upstreams and to other regions.
 
 Never crossing: what belongs to one connection (RFC 9110, section 7.6.1), and what only we may say
 (`x-nexus-*`). Forwarding fields of a client are replaced by our own; they are believed only from
@@ -44,23 +44,22 @@ PROXY_ERRORS: Final[Mapping[str, tuple[int, str]]] = {
 
 def to_upstream(pairs: Iterable[tuple[str, str]], *, keep_authorization: bool) -> Pairs:
     """A client's fields as an upstream may see them, names in lower case."""
-    lower = [(name.lower(), value) for name, value in pairs]
+    lower = [(name.lower(), readable(value)) for name, value in pairs]
     named = _named(lower)
     return [
         (name, value)
         for name, value in lower
         if name not in HOP_BY_HOP
         and name not in named
-        and name not in FORWARDING
         and name not in _REQUEST_ONLY
-        and not name.startswith((_OURS, "x-forwarded-"))
+        and not is_ours_to_say(name)
         and (keep_authorization or name not in {"authorization", "x-api-key"})
     ]
 
 
 def to_client(pairs: Iterable[tuple[str, str]]) -> Pairs:
     """An upstream's fields as a client may see them, names in lower case."""
-    lower = [(name.lower(), value) for name, value in pairs]
+    lower = [(name.lower(), readable(value)) for name, value in pairs]
     named = _named(lower)
     return [
         (name, value)
@@ -107,6 +106,25 @@ def joined(pairs: Iterable[tuple[str, str]], name: str) -> str:
 def without(pairs: Iterable[tuple[str, str]], *names: str) -> Pairs:
     """All but these."""
     return [(name, value) for name, value in pairs if name not in names]
+
+
+def is_ours_to_say(name: str) -> bool:
+    """Whether a field, its name in lower case, says what only we may say of a request."""
+    return name in FORWARDING or name.startswith((_OURS, "x-forwarded-"))
+
+
+def readable(value: str) -> str:
+    """A value that can be written again: bytes that were no UTF-8 as if they were Latin-1.
+
+    aiohttp reads them as lone surrogates, and writes such a value as an empty one.
+    """
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
 
 
 def _named(lower: Pairs) -> frozenset[str]:

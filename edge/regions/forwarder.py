@@ -24,6 +24,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from edge.gateway.fields import to_client, to_upstream
 from edge.problems import Refusal
 from edge.routes import REMOTE
 from ops import metrics
@@ -36,20 +37,6 @@ MISDIRECTED: Final = 421
 _KEEP_ALIVE_SECONDS: Final = 5.0
 """Shorter than a region keeps an idle connection, so that none is used that is just closed."""
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_CONNECTION: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_OTHERS_WORD: Final = frozenset({"forwarded", "x-real-ip", "true-client-ip", "x-client-ip"})
 _SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 _passed = metrics.counter(
@@ -148,13 +135,9 @@ class Forwarder:
         _passed.inc(labels=(peer.region, f"{answer.status // 100}xx"))
         if answer.status == MISDIRECTED:
             raise Unplaced("this tenant is moving to another region", code="placement.moving")
-        named = _named(answer.headers.getall("Connection", []))
-        headers = CIMultiDict(
-            (name, value)
-            for name, value in answer.headers.items()
-            if name.lower() not in _CONNECTION | named | {"server", "date"}
-            and not name.lower().startswith("x-nexus-")
-        )
+        headers = CIMultiDict(to_client(answer.headers.items()))
+        if (length := answer.headers.get("Content-Length")) is not None:
+            headers["Content-Length"] = length
         headers.add("Proxy-Status", f"nexus-{self._region}; next-hop={peer.region}")
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
@@ -171,14 +154,9 @@ class Forwarder:
 
     def _headers(self, request: web.Request) -> CIMultiDict[str]:
         """What the home gets to see."""
-        named = _named(request.headers.getall("Connection", []))
-        left = _CONNECTION | named | _OTHERS_WORD | {"host", "expect", "via"}
-        headers = CIMultiDict(
-            (name, value)
-            for name, value in request.headers.items()
-            if name.lower() not in left
-            and not name.lower().startswith(("x-nexus-", "x-forwarded-"))
-        )
+        headers = CIMultiDict(to_upstream(request.headers.items(), keep_authorization=True))
+        if request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
         via = ", ".join(request.headers.getall("Via", []))
         headers["Via"] = f"{via}, 1.1 nexus-{self._region}" if via else f"1.1 nexus-{self._region}"
         headers["X-Forwarded-For"] = request.get(REMOTE) or request.remote or "unknown"
@@ -221,11 +199,6 @@ class Forwarder:
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
     async for piece in request.content.iter_any():
         yield piece
-
-
-def _named(connection: list[str]) -> frozenset[str]:
-    """What the field Connection names, so that it ends here too."""
-    return frozenset(name.strip().lower() for value in connection for name in value.split(","))
 
 
 _CAUSES: Final[tuple[tuple[type[BaseException], _Fault], ...]] = (

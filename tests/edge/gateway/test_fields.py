@@ -5,6 +5,7 @@ from edge.gateway.fields import (
     is_loop,
     joined,
     proxy_status,
+    readable,
     to_client,
     to_upstream,
 )
@@ -66,6 +67,14 @@ def test_what_a_client_sees() -> None:
         ("set-cookie", "a=1"),
         ("set-cookie", "b=2"),
     ]
+
+
+def test_a_value_that_is_no_utf_8_is_not_lost() -> None:
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert readable(latin) == "caf\xe9"
+    assert readable("caf\xe9") == "caf\xe9"
+    assert to_client([("Content-Disposition", latin)]) == [("content-disposition", "caf\xe9")]
+    assert to_upstream([("X-Name", latin)], keep_authorization=False) == [("x-name", "caf\xe9")]
 
 
 def test_what_we_say_of_where_it_came_from() -> None:

@@ -13,6 +13,9 @@ from edge.problems import Refusal
 from ops import metrics
 from ops.errors import Unavailable
 from services._kit.errors import Invalid, NotFound, Problem
+from services._kit.operation import operations
+from services._kit.service import Route, Service
+from services._kit.wire import WireRequest, WireResponse
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
 from tests.fakes.small_gateway import SmallGateway
@@ -59,6 +62,32 @@ async def test_what_is_refused(
     if status == 405:
         assert said.headers["Allow"] == "GET, HEAD, OPTIONS"
     assert not gateway.stall.calls
+
+
+async def submit(request: WireRequest) -> WireResponse:
+    """Takes a form."""
+    return WireResponse(body=request.body)
+
+
+async def test_a_foreign_protocol_sees_no_word_of_who_forwards(made: Made) -> None:
+    form = Route("POST", "/submit", submit, access="public", wire="form")
+    forms = Service("forms", "Takes forms.", (form,), package="tests.fakes.stall")
+    gateway = await made(operations=operations([forms]))
+    headers = {
+        "Forwarded": "for=6.6.6.6",
+        "Via": "1.1 made-up",
+        "X-Real-IP": "6.6.6.6",
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Nexus-Tenant": "other",
+        "X-Kept": "1",
+    }
+    said = await gateway.ask("POST", "/v1/forms/submit", headers=headers, data=b"a=b")
+    assert said.status == 200, said
+    ((_, request),) = gateway.stall.calls
+    named = dict(request.wire.headers)
+    assert named["x-kept"] == "1"
+    lower = {name.lower() for name in headers} - {"x-kept"}
+    assert not lower & named.keys()
 
 
 async def test_who_is_signed_in_or_anybody(gateway: SmallGateway) -> None:

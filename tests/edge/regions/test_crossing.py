@@ -221,6 +221,8 @@ async def test_what_crosses_and_what_does_not(door: Door) -> None:
             x_nexus_user="root",
             x_forwarded_for="6.6.6.6",
             forwarded="for=6.6.6.6",
+            cf_connecting_ip="6.6.6.6",
+            true_client_ip="6.6.6.6",
             te="trailers",
             via="1.1 before",
             traceparent="00-1-2-01",
@@ -237,6 +239,7 @@ async def test_what_crosses_and_what_does_not(door: Door) -> None:
         assert headers["X-Forwarded-For"] == "127.0.0.1"
         lower = {name.lower() for name in headers}
         assert not lower & {"x-mine", "x-nexus-user", "forwarded", "te"}
+        assert "6.6.6.6" not in headers.values()
         assert rest == {"path": "/v1/notes/notes?limit=3&begins_with=%2Fa", "body": ""}
 
     async with serving(home) as url:
