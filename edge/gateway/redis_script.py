@@ -23,7 +23,8 @@ def script(of: Redis) -> Script:
     async def run(*, keys: list[str], args: list[Any]) -> Any:
         try:
             return await registered(keys=keys, args=args)
-        except RedisError as error:
+        except (RedisError, RuntimeError) as error:
+            # uvloop tells of a transport that is closed already by a RuntimeError.
             raise AwayError(type(error).__name__) from error
 
     return run

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from edge.gateway.limits import Buckets, Rule, Verdict
 from ops import metrics
+from ops.errors import Unavailable
 from ops.log import get_logger
 from ops.tasks import SupervisedGroup
 
@@ -117,11 +118,14 @@ class SharedLimits:
         """Takes tokens from a shared bucket. Cost: a round trip to Redis, shared with others."""
         if self.alone:
             return self._take_own(name, rule, cost)
+        if not self._busy:
+            try:
+                self._tasks.start("shared limits", self._drain())
+            except Unavailable:
+                return self._take_own(name, rule, cost)
+            self._busy = True
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(name, rule, cost, answer))
-        if not self._busy:
-            self._busy = True
-            self._tasks.start("shared limits", self._drain())
         return await answer
 
     def give_back(self, name: str, cost: float) -> None:
@@ -129,16 +133,18 @@ class SharedLimits:
         self._owe(name, -cost)
 
     async def _drain(self) -> None:
+        batch: list[_Asked] = []
         try:
             while self._asked:
                 batch, self._asked = self._asked[:BATCH_MAX], self._asked[BATCH_MAX:]
                 await self._ask(batch)
         finally:
+            # However this ends, nobody waits for an answer that never comes.
             self._busy = False
-            for left in self._asked:
-                if not left.answer.done():
-                    left.answer.cancel()
-            self._asked.clear()
+            left, self._asked = [*batch, *self._asked], []
+            for one in left:
+                if not one.answer.done():
+                    self._say(one, self._take_own(one.name, one.rule, one.cost))
 
     async def _ask(self, batch: list[_Asked]) -> None:
         keys = [PREFIX + one.name for one in batch]

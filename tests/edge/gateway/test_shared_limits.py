@@ -144,6 +144,39 @@ async def test_what_many_ask_at_once_is_one_call(workers: list[SharedLimits]) ->
     assert calls <= 3
 
 
+async def test_a_reply_that_cannot_be_read_leaves_nobody_waiting(
+    workers: list[SharedLimits],
+) -> None:
+    worker = workers[0]
+
+    async def short(**_options: object) -> object:
+        return [1, "99"]
+
+    worker._script = short
+    async with asyncio.timeout(5):
+        said = await asyncio.gather(*(worker.take("all|", RULE, 1.0) for _ in range(4)))
+    assert all(one.allowed for one in said), "by the worker's own share"
+    async with asyncio.timeout(5):
+        assert (await worker.take("all|", RULE, 1.0)).allowed, "and the next one is asked"
+
+
+async def test_a_worker_with_too_much_to_do_decides_by_its_share(valkey: ValkeyServer) -> None:
+    client = redis_script.client(valkey.url, connections_max=1)
+    async with SupervisedGroup("full", tasks_max=0) as full:
+        worker = SharedLimits(
+            redis_script.script(client),
+            shares=2,
+            seconds_max=5.0,
+            pause_seconds=0.2,
+            tasks=full,
+            clock=asyncio.get_running_loop().time,
+        )
+        async with asyncio.timeout(5):
+            said = [await worker.take("all|", RULE, 40.0) for _ in range(2)]
+    await client.aclose()
+    assert [one.allowed for one in said] == [True, False]
+
+
 async def test_what_was_given_back_can_be_taken_again(workers: list[SharedLimits]) -> None:
     one, two = workers[:2]
     rule = Rule.of(Limit(name="few", requests=1, seconds=3_600, burst=10, shared=True))
