@@ -32,6 +32,9 @@ _LINE: Final = re.compile(
     rb"(?:\?[!\"$-~]*)?)"
     rb" HTTP/1\.([01])"
 )
+_TARGET: Final = re.compile(
+    r"/[!$&-;=@-Z_a-z~]*(?:%[0-9A-Fa-f]{2}[!$&-;=@-Z_a-z~]*)*(?:\?[!\"$-~]*)?"
+)
 _BLOCK: Final = re.compile(rb"(?:" + _TOKEN + rb"+:[\t -~\x80-\xff]*\r\n)*")
 _FIELD: Final = re.compile(rb"([^:\r\n]+):[\t ]*([^\r\n]*?)[\t ]*\r\n")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -124,6 +127,15 @@ def refuse_ambiguous(target: str) -> None:
     """Raises Refusal (400) when the path of a target may be read in two ways."""
     if _AMBIGUOUS.search(target.partition("?")[0]):
         raise _bad("the path has dot segments, empty first segments or encoded slashes")
+
+
+def check_target(target: str) -> None:
+    """Raises Refusal (400, 414) when a request line of ours could not have this target."""
+    if len(target) > TARGET_BYTES_MAX:
+        raise Refusal(414, "the request target is too long", code="http.target_too_long")
+    if not _TARGET.fullmatch(target):
+        raise _bad("the target is not a path and a query, percent-encoded")
+    refuse_ambiguous(target)
 
 
 def fields_of(pairs: Iterable[tuple[str, str]]) -> Fields:

@@ -32,7 +32,7 @@ from edge.gateway.gateway import Gateway
 from edge.gateway.http import GatewayHttp, send
 from edge.gateway.identity import Principal, check_access
 from edge.gateway.transformation import is_json
-from edge.http_head import refuse_ambiguous
+from edge.http_head import check_target
 from edge.problems import Refusal, refusal
 from edge.routes import Answer as Described
 from edge.routes import Route
@@ -162,7 +162,7 @@ class _Run:
     async def _made(self, call: Call, target: str, body: Any) -> Result:
         path, _, query = target.partition("?")
         try:
-            refuse_ambiguous(path)
+            check_target(target)
             if path == PATH:
                 raise Refusal(422, "compositions are not nested", code="compose.nested")
             decoded = unquote(path, errors="strict") if "%" in path else path
@@ -187,7 +187,7 @@ class _Run:
 
     async def _result(self, answer: Answer) -> Result:
         """Raises Refusal when there is no room for it."""
-        data = await answer.whole(self._settings.compose_bytes_max - self._bytes)
+        data = await answer.whole(max(0, self._settings.compose_bytes_max - self._bytes))
         if data is None:
             if answer.stream is not None:
                 answer.stream.close()
@@ -196,7 +196,7 @@ class _Run:
         value: Any = None
         kind = first(answer.headers, "content-type")
         if data:
-            value = msgspec.json.decode(data) if is_json(kind) else data.decode(errors="replace")
+            value = _decoded(data) if is_json(kind) else data.decode(errors="replace")
         return Result(
             status=answer.status,
             body=value,
@@ -218,6 +218,13 @@ class _Run:
             quoted = key.strip().strip('"')
             theirs["idempotency-key"] = f'"{quoted}.{call.id}"'
         return theirs
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        raise Refusal(502, "the answer is not JSON", code="gateway.answer_malformed") from None
 
 
 def _read(data: bytes, headers: Mapping[str, str]) -> Composition:

@@ -39,7 +39,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     body: Any = None
     """JSON; `{"$from": id, "pointer": "/…"}` is replaced by what another call answered."""
-    if_match: Annotated[str, Meta(pattern=r"^[\t -~]*$", max_length=200)] = ""
+    if_match: Annotated[str, Meta(pattern=r"^[\t -~]*$(?!\n)", max_length=200)] = ""
     after: tuple[CallId, ...] = ()
 
 

@@ -136,6 +136,35 @@ async def test_paths_that_are_no_calls(gateway: SmallGateway, path: str) -> None
     assert not gateway.stall.calls
 
 
+@pytest.mark.parametrize("sign", ["\n", "\x01", "\x7f", "\u00e9", "%", "%0", "<"])
+async def test_a_call_is_what_a_request_line_can_say(
+    gateway: SmallGateway, upstream: FaultUpstream, sign: str
+) -> None:
+    gateway.configure(upstreams=[to(upstream)], routes=[route()])
+    said = await compose(gateway, {"id": "a", "path": f"/shop/x{sign}"})
+    assert said.json["results"]["a"]["status"] == 400, said
+    assert not upstream.seen
+
+
+async def test_a_condition_is_one_line(gateway: SmallGateway) -> None:
+    said = await compose(gateway, {"id": "a", "path": "/v1/stall/items/7", "if_match": '"1"\n'})
+    assert said.status == 422
+    assert not gateway.stall.calls
+
+
+async def test_an_answer_that_is_no_json_after_all(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    gateway.configure(upstreams=[to(upstream)], routes=[route()])
+    for text in ('{"a": ', "[" * 100_000):
+        upstream.script.append(upstream.status(200, text, content_type="application/json"))
+    calls = [{"id": "one", "path": "/shop/1"}, {"id": "two", "path": "/shop/2"}]
+    said = await compose(gateway, *calls, {"id": "good", "path": "/v1/stall/items/7"})
+    assert said.status == 200, said
+    found = {name: one["status"] for name, one in said.json["results"].items()}
+    assert found == {"one": 502, "two": 502, "good": 200}
+
+
 async def test_compositions_are_bounded(made: Made, upstream: FaultUpstream) -> None:
     gateway = await made(
         settings=GatewaySettings(compose_calls_max=3, compose_bytes_max=4_000, compose_seconds=0.3)
