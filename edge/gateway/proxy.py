@@ -9,6 +9,7 @@ counts and the other is dropped. What could not be had is told by Proxy-Status (
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from edge.gateway.retries import KEPT_BODY_BYTES_MAX, may_repeat, pause_seconds
 from edge.gateway.upstreams import Known
 from edge.problems import Refusal
 from ops import metrics
+from ops.errors import Unavailable
 from ops.tasks import SupervisedGroup
 from services.platform.backend_api.api import Retry
 
@@ -71,6 +73,8 @@ class Outbound:
     """The body, when it is short enough to be sent again."""
     refused: Refusal | None = None
     """Why the client's body could not be passed on."""
+    starved: bool = False
+    """Whether the client is being waited for, with the next piece of its body."""
 
 
 @dataclass(slots=True)
@@ -162,27 +166,26 @@ class Proxy:
 
     async def _hedged(self, upstream: Known, outbound: Outbound, tried: list[Server]) -> _Outcome:
         """The first good answer of two servers, the second asked a little later."""
-        first = self._tasks.start("first", self._one(upstream, outbound, tried))
-        under_way = {first}
+        chosen = first = self._tasks.start("first", self._one(upstream, outbound, tried))
+        asked = {first}
+        given: _Outcome | None = None
         try:
-            await asyncio.wait(under_way, timeout=upstream.rule.hedge_ms / 1_000)
-            if first.done() or not upstream.budget.spend():
-                return await first
-            _repeated.inc(labels=(upstream.rule.name, "hedge"))
-            under_way.add(self._tasks.start("hedge", self._one(upstream, outbound, tried)))
-            last: _Outcome | None = None
-            while under_way:
-                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    if last is not None:
-                        last.close()
-                    last = task.result()
-                    if last.good:
-                        return last
-            assert last is not None
-            return last
+            await asyncio.wait(asked, timeout=upstream.rule.hedge_ms / 1_000)
+            if not first.done() and upstream.budget.spend():
+                # With too many tasks under way the first one has to do.
+                with contextlib.suppress(Unavailable):
+                    asked.add(self._tasks.start("hedge", self._one(upstream, outbound, tried)))
+                    _repeated.inc(labels=(upstream.rule.name, "hedge"))
+            waiting = set(asked)
+            while waiting and (given is None or not given.good):
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                # The better of two that came at once.
+                chosen = max(done, key=lambda task: task.result().good)
+                given = chosen.result()
+            assert given is not None
+            return given
         finally:
-            for task in under_way - {first} if first.done() else under_way:
+            for task in asked if given is None else asked - {chosen}:
                 task.cancel()
                 task.add_done_callback(_drop)
 
@@ -239,6 +242,9 @@ class Proxy:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             outcome.error = _cause(error)
             outcome.refused = outbound.refused
+            if outbound.starved and outbound.refused is None:
+                # A client that is slow says nothing of the server.
+                outcome.refused = Refusal(408, "the body took too long", code="http.body_too_slow")
 
     def _data(self, outbound: Outbound) -> Any:
         if outbound.kept is not None:
@@ -270,7 +276,12 @@ class _Stream:
 
 async def _pieces(outbound: Outbound) -> AsyncIterator[bytes]:
     try:
-        while piece := await outbound.body.piece(outbound.body_bytes_max):
+        while True:
+            outbound.starved = True
+            piece = await outbound.body.piece(outbound.body_bytes_max)
+            outbound.starved = False
+            if not piece:
+                return
             yield piece
     except Refusal as refused:
         outbound.refused = refused

@@ -7,7 +7,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edge.gateway.proxy import Proxy, _Outcome
 from edge.gateway.settings import GatewaySettings
+from edge.gateway.upstreams import Known
+from ops.tasks import SupervisedGroup
+from services.platform.backend_api.api import Target, Upstream
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
 from tests.fakes.fault_upstream import FaultUpstream
@@ -178,6 +182,22 @@ async def test_a_body_that_grows_too_long_ends_and_is_not_the_upstreams_fault(
     assert gateway.gateway.upstreams.all()[0].balancer.servers[0].failures == 0
 
 
+async def test_a_client_that_is_slow_is_not_the_upstreams_fault(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    single(gateway, upstream, methods=["PUT"], timeout_ms=200)
+    go_on = asyncio.Event()
+
+    async def pieces() -> Any:
+        yield b"z" * 70_000
+        await go_on.wait()
+
+    said = await gateway.ask("PUT", "/shop/x", data=pieces())
+    go_on.set()
+    assert (said.status, said.json["code"]) == (408, "http.body_too_slow")
+    assert gateway.gateway.upstreams.all()[0].balancer.servers[0].failures == 0
+
+
 async def test_a_server_that_is_not_there(gateway: SmallGateway) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
@@ -265,6 +285,42 @@ async def test_a_hedge_answers_while_the_first_server_hangs(
     servers = gateway.gateway.upstreams.all()[0].balancer.servers
     await eventually(lambda: all(server.under_way == 0 for server in servers))
     assert gateway.gateway.config.upstreams[0].hedge_ms == 30
+
+
+class _Head:
+    """The head of an answer that nobody has read."""
+
+    status = 200
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_of_two_answers_that_come_at_once_one_is_closed() -> None:
+    go, heads = asyncio.Event(), [_Head(), _Head()]
+
+    class Both(Proxy):
+        async def _one(self, *_asked: Any) -> Any:
+            response = heads[len(started)]
+            started.append(response)
+            await go.wait()
+            return _Outcome(None, response=response)  # type: ignore[arg-type]
+
+    started: list[_Head] = []
+    targets = (Target(url="http://a.test"), Target(url="http://b.test"))
+    rule = Upstream(name="up", targets=targets, hedge_ms=1)
+    async with SupervisedGroup("hedges") as tasks:
+        nothing: Any = None
+        clock = asyncio.get_running_loop().time
+        proxy = Both(nothing, tasks=tasks, clock=clock, idle_seconds=1)
+        asked = tasks.start("asked", proxy._hedged(Known.of(rule), nothing, []))
+        await eventually(lambda: len(started) == 2)
+        go.set()
+        outcome = await asked
+        assert outcome.response in heads
+        await eventually(lambda: [head.closed for head in heads].count(True) == 1)
+        assert not outcome.response.closed
 
 
 async def test_a_write_is_never_hedged(
