@@ -149,12 +149,6 @@ class Dispatch:
                     )
                     body = Whole(_changed(read, kind, asked))
         target = f"{path}?{inbound.query}" if inbound.query else path
-        now = self._clock()
-        upgrade = inbound.headers.get("Upgrade", "")
-        if upgrade and tunnel.wanted(inbound.method, upgrade=upgrade) and inbound.raw is not None:
-            return await tunnel.pass_on(
-                self._session, upstream, inbound.raw, target=target, headers=headers, now=now
-            )
         outbound = Outbound(
             inbound.method,
             target,
@@ -163,8 +157,12 @@ class Dispatch:
             treatment.body_bytes_max,
             keyed="Idempotency-Key" in inbound.headers,
             hash_key=_who(upstream.rule.hash_on, principal, inbound, treatment),
-            deadline=now + seconds_of(inbound, treatment),
+            deadline=self._clock() + seconds_of(inbound, treatment),
         )
+        upgrade = inbound.headers.get("Upgrade", "")
+        if upgrade and tunnel.wanted(inbound.method, upgrade=upgrade) and inbound.raw is not None:
+            raw, clock = inbound.raw, self._clock
+            return await tunnel.pass_on(self._session, upstream, raw, outbound, clock)
         return await self._proxy.send(upstream, outbound)
 
     def _headers(self, asked: Asked, upstream: Known, conditions: Pairs | None) -> Pairs:

@@ -192,12 +192,9 @@ class Proxy:
     async def _one(self, upstream: Known, outbound: Outbound, tried: list[Server]) -> _Outcome:
         """One server's answer. What goes wrong is in the outcome, not raised."""
         began = self._clock()
-        ticket = 0
-        if upstream.breaker is not None:
-            admitted = upstream.breaker.admit(began)
-            if admitted is None:
-                return _Outcome(None, refused=_open(upstream, began))
-            ticket = admitted
+        ticket = upstream.admit(began)
+        if ticket is None:
+            return _Outcome(None, refused=left_alone(upstream, began))
         server = upstream.balancer.pick(began, key=outbound.hash_key, without=tried)
         tried.append(server)
         outcome = _Outcome(server)
@@ -208,8 +205,7 @@ class Proxy:
         finally:
             now = self._clock()
             upstream.balancer.settle(server, ok=ok, seconds=now - began, now=now)
-            if upstream.breaker is not None:
-                upstream.breaker.settle(ticket, ok=ok, seconds=now - began, now=now)
+            upstream.settle(ticket, ok=ok, seconds=now - began, now=now)
         said = str(outcome.response.status) if outcome.response is not None else outcome.error
         _asked.inc(labels=(upstream.rule.name, said))
         _seconds.observe(now - began, labels=(upstream.rule.name,))
@@ -240,7 +236,7 @@ class Proxy:
                     timeout=timeout,
                 )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            outcome.error = _cause(error)
+            outcome.error = cause_of(error)
             outcome.refused = outbound.refused
             if outbound.starved and outbound.refused is None:
                 # A client that is slow says nothing of the server.
@@ -294,7 +290,7 @@ def _drop(task: "asyncio.Task[_Outcome]") -> None:
         task.result().close()
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """The type of RFC 9209 that tells of an error."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return "connection_timeout"
@@ -319,7 +315,8 @@ def _failed(outcome: _Outcome, upstream: Known) -> Refusal:
     )
 
 
-def _open(upstream: Known, now: float) -> Refusal:
+def left_alone(upstream: Known, now: float) -> Refusal:
+    """Its breaker is open."""
     assert upstream.breaker is not None
     wait = max(1, round(upstream.breaker.wait_seconds(now) + 0.5))
     details = "its breaker is open"

@@ -6,14 +6,17 @@ than `MESSAGE_BYTES_MAX` end the connection, as does a side that takes none for 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import WSCloseCode, WSMsgType, web
 from yarl import URL
 
+from edge.gateway.balancer import Server
 from edge.gateway.exchange import Answer
-from edge.gateway.fields import Pairs, first, proxy_status
+from edge.gateway.fields import PROXY_ERRORS, first, proxy_status
+from edge.gateway.proxy import Outbound, cause_of, left_alone
 from edge.gateway.upstreams import Known
 from edge.problems import Refusal
 from ops import metrics
@@ -41,40 +44,33 @@ async def pass_on(
     session: aiohttp.ClientSession,
     upstream: Known,
     request: web.Request,
-    *,
-    target: str,
-    headers: Pairs,
-    now: float,
+    outbound: Outbound,
+    clock: Callable[[], float],
 ) -> Answer:
     """Joins the client's WebSocket to one of the upstream's, until either ends.
 
-    Raises Refusal (502) when the upstream does not take it.
+    Raises Refusal: 502, 504 when the upstream does not take it, 503 while it is left alone.
     """
-    protocols = [
-        one.strip() for one in first(headers, "sec-websocket-protocol").split(",") if one.strip()
-    ]
-    server = upstream.balancer.pick(now)
-    url = URL(server.url.replace("http", "ws", 1) + target, encoded=True)
+    began = clock()
+    ticket = upstream.admit(began)
+    if ticket is None:
+        raise left_alone(upstream, began)
+    server = upstream.balancer.pick(began, key=outbound.hash_key)
     ok: bool | None = None
+    seconds = 0.0
     try:
         try:
-            theirs = await session.ws_connect(
-                url,
-                protocols=protocols,
-                headers=[pair for pair in headers if pair[0] not in _HANDSHAKE],
-                max_msg_size=MESSAGE_BYTES_MAX,
-                heartbeat=HEARTBEAT_SECONDS,
-            )
+            async with asyncio.timeout(outbound.deadline - began):
+                theirs = await _connected(session, server, outbound)
+            ok = True
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            ok = False
-            raise Refusal(
-                502,
-                "who answers this takes no WebSocket",
-                code="gateway.connection_refused",
-                headers={"Proxy-Status": proxy_status("connection_refused")},
-                fields={"upstream": upstream.rule.name},
-            ) from error
-        ok = True
+            # That there is no WebSocket at this path says nothing of the server.
+            answered = isinstance(error, aiohttp.WSServerHandshakeError) and error.status < 500
+            ok = None if answered else False
+            raise _refused(upstream, error) from error
+        finally:
+            seconds = clock() - began
+            upstream.settle(ticket, ok=ok, seconds=seconds, now=clock())
         async with theirs:
             chosen = (theirs.protocol,) if theirs.protocol else ()
             ours = web.WebSocketResponse(
@@ -88,7 +84,33 @@ async def pass_on(
                 _open.dec()
         return Answer(101, sent=ours)
     finally:
-        upstream.balancer.settle(server, ok=ok, seconds=0.0, now=now)
+        # As long as it is open it is something that the server has to do.
+        upstream.balancer.settle(server, ok=ok, seconds=seconds, now=clock())
+
+
+async def _connected(
+    session: aiohttp.ClientSession, server: Server, outbound: Outbound
+) -> aiohttp.ClientWebSocketResponse:
+    offered = first(outbound.headers, "sec-websocket-protocol").split(",")
+    return await session.ws_connect(
+        URL(server.url.replace("http", "ws", 1) + outbound.target, encoded=True),
+        protocols=[one.strip() for one in offered if one.strip()],
+        headers=[pair for pair in outbound.headers if pair[0] not in _HANDSHAKE],
+        max_msg_size=MESSAGE_BYTES_MAX,
+        heartbeat=HEARTBEAT_SECONDS,
+    )
+
+
+def _refused(upstream: Known, error: BaseException) -> Refusal:
+    cause = cause_of(error)
+    status, code = PROXY_ERRORS[cause]
+    return Refusal(
+        status,
+        "who answers this takes no WebSocket",
+        code=code,
+        headers={"Proxy-Status": proxy_status(cause)},
+        fields={"upstream": upstream.rule.name},
+    )
 
 
 async def _join(ours: Any, theirs: Any) -> None:

@@ -50,6 +50,15 @@ class Known:
         budget = Budget(rule.retry.budget_percent if rule.retry is not None else 0)
         return cls(rule, balancer, breaker, budget)
 
+    def admit(self, now: float) -> int | None:
+        """Lets a request through: what `settle` is told. None: its breaker is open."""
+        return 0 if self.breaker is None else self.breaker.admit(now)
+
+    def settle(self, ticket: int, *, ok: bool | None, seconds: float, now: float) -> None:
+        """A request that was let through has ended; ok None: that says nothing of it."""
+        if self.breaker is not None:
+            self.breaker.settle(ticket, ok=ok, seconds=seconds, now=now)
+
     def report(self, now: float) -> None:
         """Shows how it does, when that has changed."""
         breaker = self.breaker

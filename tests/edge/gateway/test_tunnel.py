@@ -55,6 +55,52 @@ async def test_a_server_that_refuses_is_told(chat: SmallGateway, upstream: Fault
     assert caught.value.status == 502
 
 
+async def test_a_path_without_a_socket_is_not_the_servers_fault(
+    gateway: SmallGateway, upstream: FaultUpstream, second: FaultUpstream
+) -> None:
+    gateway.configure(upstreams=[to([upstream, second])], routes=[route()])
+    upstream.always = second.always = upstream.status(404)
+    for _ in range(20):
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await gateway.client.ws_connect("/shop/chat")
+    (known,) = gateway.gateway.upstreams.all()
+    assert [server.failures for server in known.balancer.servers] == [0, 0]
+    assert not any(server.out_until for server in known.balancer.servers)
+
+
+async def test_a_server_that_hangs_takes_no_longer_than_the_route_allows(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    about = {"breaker": {"requests_min": 2, "open_seconds": 60}, "outlier": None}
+    gateway.configure(upstreams=[to(upstream, **about)], routes=[route(timeout_ms=100)])
+    upstream.always = upstream.hang
+    statuses = []
+    for _ in range(3):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await gateway.client.ws_connect("/shop/chat")
+        statuses.append(caught.value.status)
+    assert statuses == [504, 504, 503], "then its breaker is open"
+
+
+async def test_sockets_are_balanced_by_hash_too(
+    gateway: SmallGateway, upstream: FaultUpstream, second: FaultUpstream
+) -> None:
+    about = {"balance": "hash", "hash_on": "user"}
+    gateway.configure(
+        upstreams=[to([upstream, second], **about)], routes=[route(access="signed_in")]
+    )
+    upstream.always, second.always = upstream.socket, second.socket
+    first: dict[str, str] = {}
+    for number in (*range(12), *range(12)):
+        user = f"user{number}"
+        headers = gateway.bearer(subject=user)
+        async with gateway.client.ws_connect("/shop/chat", headers=headers) as socket:
+            await socket.send_str("hello")
+            by = (await socket.receive_json())["by"]
+        assert first.setdefault(user, by) == by
+    assert set(first.values()) == {"up", "second"}
+
+
 async def test_when_either_side_goes_the_other_is_told(chat: SmallGateway) -> None:
     sockets = [await chat.client.ws_connect("/shop/c", headers=chat.bearer()) for _ in range(20)]
     (server,) = chat.gateway.upstreams.all()[0].balancer.servers
