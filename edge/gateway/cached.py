@@ -24,7 +24,7 @@ from edge.gateway.answer_cache import (
 from edge.gateway.cache_control import keeping
 from edge.gateway.dispatch import Asked
 from edge.gateway.exchange import Answer
-from edge.gateway.fields import Pairs, joined, without
+from edge.gateway.fields import Pairs, is_ours_to_say, joined, without
 from edge.gateway.flights import Flights
 from edge.problems import Refusal, refusal
 from ops import metrics
@@ -46,6 +46,8 @@ _STATUS: Final = {
     "error": "nexus; hit; detail=stale-if-error",
 }
 """Cache-Status (RFC 9211)."""
+_IN_PLACE: Final = frozenset({"x-nexus-tenant", "x-forwarded-host", "x-forwarded-proto"})
+"""What upstreams are told that belongs to an answer's place."""
 _IN_304: Final = frozenset(
     {"cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"}
 )
@@ -164,7 +166,7 @@ class CachedAnswers:
                 self.cache.freshen(unchanged, answer.headers, may, now=now)
             return self._from(unchanged, look, "revalidated"), may is not None
         _looked.inc(labels=("miss",))
-        if may is None:
+        if may is None or not _tells_apart(may.vary, look.asked):
             return self._as_asked(answer, look), False
         body = await answer.whole(self.cache.answer_bytes_max)
         if body is None:
@@ -245,9 +247,24 @@ def _place(asked: Asked, rule: Caching) -> Place:
         scope = f"user {principal.id}"
     else:
         scope = f"permission {treatment.needs}"
-    host = "" if treatment.operation is not None else inbound.host
+    host = ""
+    if treatment.operation is None:
+        # Upstreams are told both.
+        host, scope = inbound.host, f"{inbound.scheme} {scope}"
     return Place(
         principal.tenant, f"{treatment.name} {scope}", host, inbound.raw_path, inbound.query
+    )
+
+
+def _tells_apart(vary: tuple[str, ...], asked: Asked) -> bool:
+    """Whether requests that an answer tells apart by these fields differ in them here too: not by
+    those that we write for the upstream."""
+    change = asked.treatment.request
+    renamed: frozenset[str] = frozenset()
+    if change is not None and change.headers is not None:
+        renamed = frozenset(change.headers.rename.values())
+    return not any(
+        name in renamed or (is_ours_to_say(name) and name not in _IN_PLACE) for name in vary
     )
 
 

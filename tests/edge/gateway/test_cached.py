@@ -1,8 +1,13 @@
 """Answers from the cache over HTTP: one fetch for many, stale ones, errors, and never another's."""
 
 import asyncio
+import json
 from typing import Any
 
+from aiohttp import web
+from multidict import CIMultiDict
+
+from edge.gateway.exchange import Inbound
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
 from tests.fakes.fault_upstream import FaultUpstream
@@ -35,6 +40,54 @@ async def test_an_operation_that_may_be_kept_is_asked_once_a_tenant_and_permissi
     refused = await gateway.get(PRICE, headers=gateway.bearer("stall.item.write"))
     assert refused.status == 403
     assert (await gateway.get(PRICE)).status == 401
+
+
+async def told_who(request: web.Request) -> web.Response:
+    """Depends on a field that the gateway writes, and says so."""
+    said = {
+        "who": request.headers["X-Nexus-Subject"],
+        "proto": request.headers["X-Forwarded-Proto"],
+    }
+    varies = "X-Nexus-Subject" if request.path == "/shop/who" else "X-Forwarded-Proto"
+    headers = {"Cache-Control": "public, max-age=60", "Vary": varies}
+    return web.json_response(said, headers=headers)
+
+
+async def test_an_answer_that_depends_on_who_asks_is_not_given_to_others(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    cached(gateway, upstream, access="signed_in")
+    upstream.always = told_who
+    for subject in ("ada", "bob", "ada"):
+        said = await gateway.get("/shop/who", headers=gateway.bearer(subject=subject))
+        assert said.json["who"] == subject
+    for _ in range(2):
+        await gateway.get("/shop/other", headers=gateway.bearer())
+    assert len(upstream.seen) == 4, "and what does not is kept"
+
+
+async def test_an_answer_for_http_is_not_given_by_https(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    cached(gateway, upstream, access="signed_in")
+    upstream.always = told_who
+    for scheme in ("http", "https", "https"):
+        headers = CIMultiDict(gateway.bearer())
+        inbound = Inbound("GET", "/shop/p", "/shop/p", "", headers, host="a.test", scheme=scheme)
+        answer = await gateway.gateway.answer(inbound)
+        assert json.loads(answer.body)["proto"] == scheme
+    assert len(upstream.seen) == 2
+
+
+async def test_an_answer_that_depends_on_a_renamed_field_is_not_kept(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    change = {"headers": {"rename": {"x-lang": "x-language"}}}
+    cached(gateway, upstream, request=change)
+    upstream.always = upstream.json({}, Cache_Control="max-age=60", Vary="X-Language")
+    for lang in ("de", "fr"):
+        await gateway.get("/shop/x", headers={"X-Lang": lang})
+    assert [seen.headers["x-language"] for seen in upstream.seen] == ["de", "fr"]
 
 
 async def test_a_known_tag_is_answered_304(gateway: SmallGateway) -> None:
