@@ -102,7 +102,9 @@ class Identities:
             self._verifier.flush()
 
     def known(self, *, authorization: str, api_key: str) -> Principal | None:
-        """The principal, if no signature has to be checked for it."""
+        """The principal, if no signature has to be checked for it; two credentials have none."""
+        if authorization and api_key:
+            return None
         if authorization:
             found = self._by_header.get(authorization)
             now = self._clock()

@@ -77,8 +77,13 @@ def test_unknown_api_keys(api_key: str) -> None:
 def test_two_credentials_are_one_too_many() -> None:
     clock = FakeClock()
     known = identities(clock)
-    with pytest.raises(Rejected):
-        known.find(authorization=token(clock), api_key="nxk_till")
+    shown = token(clock)
+    for _ in range(2):
+        with pytest.raises(Rejected):
+            known.find(authorization=shown, api_key="nxk_till")
+        assert known.known(authorization=shown, api_key="nxk_till") is None
+        # Also when it is known already.
+        known.find(authorization=shown, api_key="")
 
 
 def test_neither_is_nobody() -> None:
