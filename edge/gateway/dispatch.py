@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import aiohttp
 
@@ -25,6 +26,7 @@ from edge.gateway.fields import (
     to_upstream,
 )
 from edge.gateway.identity import Principal
+from edge.gateway.limits import counted_as
 from edge.gateway.plan import Treatment
 from edge.gateway.proxy import Outbound, Proxy
 from edge.gateway.settings import GatewaySettings
@@ -37,6 +39,8 @@ from services._kit.wire import WireRequest
 from services.platform.backend_api.api import KeyKind
 
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_WRITTEN: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What a header field carries as it is."""
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
 _PREFER: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
@@ -125,7 +129,7 @@ class Dispatch:
         return Answer(reply.status, pairs, reply.body)
 
     async def _upstream(self, asked: Asked, conditions: Pairs | None) -> Answer:
-        inbound, treatment, principal = asked.inbound, asked.treatment, asked.principal
+        inbound, treatment = asked.inbound, asked.treatment
         upstream = self._chosen(asked)
         if is_loop(inbound.headers.get("Via", "")):
             raise Refusal(
@@ -156,7 +160,7 @@ class Dispatch:
             body,
             treatment.body_bytes_max,
             keyed="Idempotency-Key" in inbound.headers,
-            hash_key=_who(upstream.rule.hash_on, principal, inbound, treatment),
+            hash_key=_counted_as(upstream.rule.hash_on, asked),
             deadline=self._clock() + seconds_of(inbound, treatment),
         )
         upgrade = inbound.headers.get("Upgrade", "")
@@ -187,7 +191,7 @@ class Dispatch:
             via=inbound.headers.get("Via", ""),
         )
         if principal.id:
-            headers.append(("x-nexus-tenant", principal.tenant))
+            headers.append(("x-nexus-tenant", _ascii(principal.tenant)))
             headers.append(("x-nexus-subject", _ascii(principal.id)))
         return headers
 
@@ -199,7 +203,7 @@ class Dispatch:
         if len(split) > 1:
             point = self._chance()
             if treatment.sticky:
-                who = _who("user", asked.principal, asked.inbound, treatment)
+                who = _counted_as("user", asked)
                 digest = hashlib.blake2b(f"{treatment.name}\0{who}".encode(), digest_size=8)
                 point = int.from_bytes(digest.digest()) / 2**64
             point *= sum(one.weight for one in split)
@@ -236,6 +240,11 @@ def seconds_of(inbound: Inbound, treatment: Treatment) -> float:
     return min(seconds, treatment.timeout_seconds) if treatment.timeout_seconds else seconds
 
 
+def _counted_as(kind: KeyKind, asked: Asked) -> str:
+    address, route = asked.inbound.address, asked.treatment.name
+    return counted_as(kind, asked.principal, address=address, route=route)
+
+
 def _changed(body: bytes, kind: str, asked: Asked) -> bytes:
     change = asked.treatment.request
     assert change is not None
@@ -246,18 +255,6 @@ def _changed(body: bytes, kind: str, asked: Asked) -> bytes:
         return changed_json(body, change.json)
     except ValueError:
         raise Refusal(400, "the body is not JSON", code="request.malformed") from None
-
-
-def _who(kind: KeyKind, principal: Principal, inbound: Inbound, treatment: Treatment) -> str:
-    if kind == "route":
-        return treatment.name
-    if kind == "all":
-        return ""
-    if kind == "address" or not principal.id:
-        return inbound.address
-    if kind == "tenant":
-        return principal.tenant
-    return f"{principal.tenant}/{principal.credential if kind == 'key' else principal.id}"
 
 
 def _wire(inbound: Inbound, body: bytes, asked: Asked) -> WireRequest:
@@ -273,5 +270,7 @@ def _wire(inbound: Inbound, body: bytes, asked: Asked) -> WireRequest:
 
 
 def _ascii(text: str) -> str:
-    """As a header field may carry it."""
-    return text if text.isascii() and text.isprintable() else text.encode().hex()
+    """As a header field may carry it: percent-encoded where it must be, so that no two are alike."""
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text
+    return quote(text, safe=_WRITTEN)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from edge.gateway.identity import Principal
 from ops import metrics
@@ -117,21 +118,26 @@ class Buckets:
 
 
 def bucket_name(rule: Rule, principal: Principal, *, address: str, route: str) -> str:
-    """Which bucket of a rule a request falls under. Who has no name counts by address."""
-    kind = rule.key
-    if kind == "user":
-        who = f"{principal.tenant}/{principal.id}" if principal.id else f"@{address}"
-    elif kind == "tenant":
-        who = principal.tenant or f"@{address}"
-    elif kind == "key":
-        who = f"{principal.tenant}/{principal.credential}" if principal.id else f"@{address}"
-    elif kind == "address":
-        who = f"@{address}"
-    elif kind == "route":
-        who = route
-    else:
-        who = ""
-    return f"{rule.name}|{who}"
+    """Which bucket of a rule a request falls under."""
+    return f"{rule.name}|{counted_as(rule.key, principal, address=address, route=route)}"
+
+
+def counted_as(kind: KeyKind, principal: Principal, *, address: str, route: str) -> str:
+    """Whom a request counts for; two have the same text only if they are the same. Who has no name
+    counts by address."""
+    if kind == "route":
+        return route
+    if kind == "all":
+        return ""
+    if kind == "address" or not principal.id:
+        return f"@{address}"
+    tenant = principal.tenant
+    if not tenant.isalnum():
+        # Names are any text to us: one must not look like another's, or like an address.
+        tenant = quote(tenant, safe="")
+    if kind == "tenant":
+        return tenant
+    return f"{tenant}/{principal.credential if kind == 'key' else principal.id}"
 
 
 def policy_field(rules: Sequence[Rule]) -> str:

@@ -103,6 +103,21 @@ def test_whose_bucket_it_is(key: KeyKind, ada: str, nobody: str) -> None:
     assert bucket_name(limit, NOBODY, address="192.0.2.1", route="shop") == nobody
 
 
+def test_no_name_looks_like_anothers() -> None:
+    alike = [
+        Principal("b/c", "a"),
+        Principal("c", "a/b"),
+        Principal("c", "a%2Fb"),
+        Principal("c", "@192.0.2.1"),
+        NOBODY,
+    ]
+    keys: tuple[KeyKind, ...] = ("user", "tenant")
+    for key in keys:
+        limit = rule(key=key)
+        names = [bucket_name(limit, who, address="192.0.2.1", route="shop") for who in alike]
+        assert len(set(names)) == len(alike), names
+
+
 def test_the_fields_are_those_of_the_draft() -> None:
     rules = (rule(100, 60), Rule.of(Limit(name="day", requests=5_000, seconds=86_400, burst=50)))
     assert policy_field(rules) == '"many";q=100;w=60, "day";q=50;w=864'
