@@ -19,7 +19,7 @@ from edge.http_head import Fields, fields_of, refuse_ambiguous
 from edge.http_metrics import METHODS, answered
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
-from edge.routes import FIELDS, REMOTE, TAKER, Handler, Routed
+from edge.routes import ADDED, FIELDS, REMOTE, TAKER, Handler, Routed
 from ops import tracing
 from ops.errors import NexusError
 
@@ -205,6 +205,10 @@ async def _headers(request: web.Request, answer: web.StreamResponse) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.pop("Server", None)
+    for name, value in request.get(ADDED, ()):
+        # What another region has answered says all but that already.
+        if name == "vary" or name not in headers:
+            headers.add(name, value)
     if isinstance(request.protocol, HttpHandler) and request.protocol.spare:
         answer.force_close()
     if request.path.startswith(_CORS_PATHS):

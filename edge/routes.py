@@ -24,6 +24,8 @@ REMOTE: Final = web.RequestKey("nexus.remote", str)
 """The client's address: the peer's, or what a trusted proxy says."""
 TAKER: Final = web.RequestKey[Taker | None]("nexus.taker", Taker)
 """On whose account the request goes; None: a free address's."""
+ADDED: Final = web.RequestKey[list[tuple[str, str]]]("nexus.added", list)
+"""Header fields that the answer carries whatever it is, a refusal as well."""
 STREAM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"

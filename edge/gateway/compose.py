@@ -31,6 +31,7 @@ from edge.gateway.fields import first
 from edge.gateway.gateway import Gateway
 from edge.gateway.http import GatewayHttp, send
 from edge.gateway.identity import Principal, check_access
+from edge.gateway.plan import COMPOSE, path_of
 from edge.gateway.transformation import is_json
 from edge.http_head import check_target
 from edge.problems import Refusal, refusal
@@ -39,7 +40,7 @@ from edge.routes import Route
 from ops import metrics
 from ops.errors import NexusError
 
-PATH: Final = "/v1/backend-api/compose"
+PATH: Final = path_of(COMPOSE)
 BODY_BYTES_MAX: Final = 262_144
 _CARRIED: Final = ("accept-language", "api-version", "traceparent", "user-agent")
 """Fields of the composition's that each call has too."""
@@ -74,7 +75,7 @@ class Compose:
 
     async def compose(self, request: web.Request) -> web.StreamResponse:
         """Makes the calls; 200 whatever became of each."""
-        inbound = self._http.inbound(request)
+        inbound = self._http.beside(request)
         try:
             answer = await self.answer(inbound)
         except NexusError as error:

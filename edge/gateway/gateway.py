@@ -27,7 +27,7 @@ from edge.gateway.exchange import Answer, Inbound, Stream, problem
 from edge.gateway.fields import Pairs, first, without
 from edge.gateway.identity import NOBODY, Identities, Principal, check_access
 from edge.gateway.limits import Buckets, Rule, Verdict, bucket_name, limit_field
-from edge.gateway.plan import Compiled, Treatment, compiled
+from edge.gateway.plan import GRAPHQL, Compiled, Treatment, compiled, path_of
 from edge.gateway.proxy import Proxy
 from edge.gateway.route_table import Match
 from edge.gateway.settings import GatewaySettings
@@ -43,6 +43,7 @@ from services.platform.backend_api.api import Config, JsonChange
 from services.platform.backend_api.logic.reading import checksum
 
 _UNROUTED: Final = "none"
+_GRAPHQL_PATH: Final = path_of(GRAPHQL)
 _PRIVATE: Final = ("cache-control", "private, no-cache")
 
 _requests = metrics.counter(
@@ -223,12 +224,17 @@ class Gateway:
         """Takes what a GraphQL operation costs from its caller's limits; what the answer says of
         them. before: how much of it has been taken already. Raises Refusal (429).
         """
-        treatment = self._compiled.graphql
+        treatment = self._compiled.beside[_GRAPHQL_PATH]
         rules, policy = self._compiled.rules(treatment, who.plan)
         if not rules:
             return []
         verdicts = await self._limit(rules, treatment, who, address, times=tokens, before=before)
         return [("ratelimit-policy", policy), ("ratelimit", limit_field(rules, verdicts))]
+
+    def cross_origin(self, inbound: Inbound) -> Pairs:
+        """CORS fields of the answer to a request that is answered beside the gateway."""
+        treatment = self._compiled.beside.get(inbound.path)
+        return [] if treatment is None else _cross_origin(treatment, inbound)
 
     async def _in_time(self, asked: Asked) -> Answer:
         treatment = asked.treatment
@@ -308,14 +314,20 @@ class Gateway:
         method = inbound.headers.get("Access-Control-Request-Method", "")
         if not origin or not method:
             return None
-        found = self._compiled.table.find(
-            method, path=inbound.path, host=_name(inbound.host), headers=inbound.headers
-        )
-        if not isinstance(found, Match) or found.target.cors is None:
-            return None
         wanted = inbound.headers.get("Access-Control-Request-Headers", "")
-        fields = found.target.cors.preflight(origin, method=method, headers=wanted)
-        return Answer(204, fields)
+        treatment = self._compiled.beside.get(inbound.path)
+        if treatment is None:
+            found = self._compiled.table.find(
+                method,
+                path=inbound.path,
+                host=_name(inbound.host),
+                headers=inbound.headers,
+                announced=frozenset(name.strip().lower() for name in wanted.split(",")),
+            )
+            treatment = found.target if isinstance(found, Match) else None
+        if treatment is None or treatment.cors is None:
+            return None
+        return Answer(204, treatment.cors.preflight(origin, method=method, headers=wanted))
 
     async def _changed(self, answer: Answer, treatment: Treatment) -> Answer:
         change = treatment.response
@@ -352,8 +364,9 @@ class Gateway:
             headers.append(_PRIVATE)
         headers += said
         if treatment.cors is not None:
-            origin = inbound.headers.get("Origin", "")
-            headers += treatment.cors.fields(origin) if origin else [("vary", "Origin")]
+            # Ours alone: two words about one origin are none to a browser.
+            headers = [pair for pair in headers if not pair[0].startswith("access-control-")]
+            headers += _cross_origin(treatment, inbound)
         answer.headers = headers
         long = answer.stream is not None or len(answer.body) >= compression.BYTES_MIN
         if long and treatment.compress:
@@ -394,6 +407,14 @@ class _Compressing:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _cross_origin(treatment: Treatment, inbound: Inbound) -> Pairs:
+    """What tells a browser whether a page of its request's origin may read the answer."""
+    if treatment.cors is None:
+        return []
+    origin = inbound.headers.get("Origin", "")
+    return treatment.cors.fields(origin) if origin else [("vary", "Origin")]
 
 
 def _refused(treatment: Treatment, error: NexusError) -> Answer:

@@ -15,7 +15,7 @@ from edge.cuts import cut
 from edge.gateway.exchange import Answer, Body, Inbound, Nothing, Stream, check_length
 from edge.gateway.gateway import Gateway
 from edge.problems import Refusal, response
-from edge.routes import REMOTE
+from edge.routes import ADDED, REMOTE
 
 _PIECE_BYTES_MAX: Final = 65_536
 
@@ -33,6 +33,12 @@ class GatewayHttp:
         if answer.sent is not None:
             return answer.sent
         return await send(answer, request)
+
+    def beside(self, request: web.Request) -> Inbound:
+        """The same for a handler beside the gateway's, whose answer has CORS fields as well."""
+        inbound = self.inbound(request)
+        request[ADDED] = self._gateway.cross_origin(inbound)
+        return inbound
 
     def inbound(self, request: web.Request) -> Inbound:
         """The request as the gateway takes it. Raises Refusal (400)."""

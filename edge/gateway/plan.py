@@ -33,7 +33,8 @@ T = TypeVar("T")
 BURST_SECONDS: Final = 2
 """Of the limit that holds without any configuration."""
 GRAPHQL: Final = "backend-api.graphql"
-"""By which name overrides know it."""
+COMPOSE: Final = "backend-api.compose"
+"""By which names overrides know what answers beside the gateway."""
 _CONFIGURED, _DECLARED = 1, 0
 
 
@@ -67,8 +68,8 @@ class Compiled:
     config: Config
     table: RouteTable[Treatment]
     plans: dict[str, tuple[Rule, ...]]
-    graphql: Treatment
-    """Of GraphQL, which has a route of its own: its limits are those of an operation."""
+    beside: dict[str, Treatment]
+    """Of what has a route of its own, by its path: limits and CORS are those of an operation."""
     combined: dict[tuple[Treatment, str], tuple[tuple[Rule, ...], str]] = field(
         default_factory=dict
     )
@@ -95,8 +96,13 @@ def compiled(
     entries = [making.operation(one, config.overrides) for one in operations]
     entries += [making.route(one) for one in config.routes]
     plans = {plan.name: tuple(rules[name] for name in plan.limits) for plan in config.plans}
-    graphql = making.bare(GRAPHQL, config.overrides)
-    return Compiled(config, RouteTable(entries), plans, graphql)
+    beside = {path_of(name): making.bare(name, config.overrides) for name in (GRAPHQL, COMPOSE)}
+    return Compiled(config, RouteTable(entries), plans, beside)
+
+
+def path_of(name: str) -> str:
+    """Where what answers beside the gateway is asked."""
+    return f"/v1/{name.replace('.', '/')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class _Making:
     standard: tuple[Rule, ...]
 
     def bare(self, name: str, overrides: Sequence[Override]) -> Treatment:
-        """Of what is routed elsewhere, and has our limits alone."""
+        """Of what is routed elsewhere, and has our limits and CORS alone."""
         policy = _policy(name, overrides)
         return Treatment(
             name=name,
@@ -117,6 +123,7 @@ class _Making:
             body_bytes_max=0,
             timeout_seconds=0.0,
             rules=self._rules(policy),
+            cors=self.cors[policy.cors] if policy.cors else None,
         )
 
     def operation(self, operation: Operation, overrides: Sequence[Override]) -> Entry[Treatment]:

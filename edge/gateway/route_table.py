@@ -111,17 +111,19 @@ class RouteTable(Generic[T]):
         path: str,
         host: str = "",
         headers: Mapping[str, str] = _NOTHING,
+        announced: frozenset[str] = frozenset(),
     ) -> "Match[T] | frozenset[str] | None":
         """The route; the methods there are when only the method does not fit; None.
 
         path: decoded, without query. host: lower case, without port. headers: by lower-case name;
-        the version is `api-version`. HEAD finds a route of GET's where it has none of its own.
+        the version is `api-version`; announced: names of fields that will be there, whatever they
+        say, as a preflight has them. HEAD finds a route of GET's where it has none of its own.
         """
         parts = path[1:].split("/")
         allowed: set[str] = set()
         roots = (self._any,) if self._plain else self._roots(host)
         for wanted in (method, "GET") if method == "HEAD" else (method,):
-            search: _Search[T] = _Search(wanted, parts, headers, allowed)
+            search: _Search[T] = _Search(wanted, parts, headers, allowed, announced)
             for root in roots:
                 found = search.walk(root, 0)
                 if found is not None:
@@ -142,11 +144,17 @@ class RouteTable(Generic[T]):
 class _Search(Generic[T]):
     """One walk down the tree, most specific branch first."""
 
-    __slots__ = ("allowed", "headers", "method", "parts", "values")
+    __slots__ = ("allowed", "announced", "headers", "method", "parts", "values")
 
     def __init__(
-        self, method: str, parts: list[str], headers: Mapping[str, str], allowed: set[str]
+        self,
+        method: str,
+        parts: list[str],
+        headers: Mapping[str, str],
+        allowed: set[str],
+        announced: frozenset[str],
     ) -> None:
+        self.announced = announced
         self.method = method
         self.parts = parts
         self.headers = headers
@@ -211,7 +219,9 @@ class _Search(Generic[T]):
         return None
 
     def _holds(self, conditions: tuple[tuple[str, str], ...]) -> bool:
-        return all(self.headers.get(name) == value for name, value in conditions)
+        return all(
+            self.headers.get(name) == value or name in self.announced for name, value in conditions
+        )
 
 
 def _add(root: _Node[T], entry: Entry[T], order: int) -> None:

@@ -31,7 +31,7 @@ class GatewayDoor:
         caller's limit is used up.
         """
         gateway = self._gateway
-        inbound = self._http.inbound(request)
+        inbound = self._http.beside(request)
         principal = gateway.identify(inbound)
         said = await gateway.charge(principal, inbound.address, DOOR_TOKENS)
         crossed = await gateway.crossed(inbound, principal)

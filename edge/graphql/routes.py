@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
+from edge.gateway.plan import GRAPHQL, path_of
 from edge.graphql.backend import Backend, Caller, Charge
 from edge.graphql.http_request import (
     JSON_TYPE,
@@ -38,7 +39,7 @@ from services._kit.operation import operations
 from services._kit.service import Service
 from services._kit.wire import pairs_once
 
-PATH: Final = "/v1/backend-api/graphql"
+PATH: Final = path_of(GRAPHQL)
 _ANSWERS: Final = {
     200: Answer("Data, and errors of fields.", media_type=RESPONSE_TYPE),
     400: Answer("The request was not executed: `errors` say why.", media_type=RESPONSE_TYPE),

@@ -165,6 +165,30 @@ async def test_an_answer_that_is_no_json_after_all(
     assert found == {"one": 502, "two": 502, "good": 200}
 
 
+async def test_pages_of_other_sites_compose_only_where_it_is_configured(
+    gateway: SmallGateway,
+) -> None:
+    shop = "https://shop.example"
+    asks = {
+        "Origin": shop,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    before = await gateway.ask("OPTIONS", PATH, headers=asks)
+    assert "Access-Control-Allow-Origin" not in before.headers
+    gateway.configure(
+        cors=[{"name": "web", "origins": [shop]}],
+        overrides=[{"operations": "backend-api.compose", "cors": "web"}],
+    )
+    after = await gateway.ask("OPTIONS", PATH, headers=asks)
+    assert (after.status, after.headers["Access-Control-Allow-Origin"]) == (204, shop)
+    for headers, status in ((gateway.bearer(), 422), ({}, 401)):
+        named = {**headers, "Origin": shop}
+        said = await gateway.ask("POST", PATH, json={"calls": []}, headers=named)
+        assert said.status == status
+        assert said.headers["Access-Control-Allow-Origin"] == shop, "a refusal can be read too"
+
+
 async def test_compositions_are_bounded(made: Made, upstream: FaultUpstream) -> None:
     gateway = await made(
         settings=GatewaySettings(compose_calls_max=3, compose_bytes_max=4_000, compose_seconds=0.3)

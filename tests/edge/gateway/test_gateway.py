@@ -18,7 +18,8 @@ from services._kit.service import Route, Service
 from services._kit.wire import WireRequest, WireResponse
 from tests.edge.conftest import eventually
 from tests.edge.gateway.conftest import Made
-from tests.fakes.small_gateway import SmallGateway
+from tests.fakes.fault_upstream import FaultUpstream
+from tests.fakes.small_gateway import SmallGateway, route, to
 
 ITEM = "/v1/stall/items/7"
 
@@ -301,6 +302,40 @@ async def test_pages_of_other_sites_ask_only_where_it_is_configured(gateway: Sma
     assert said.status == 401
     assert said.headers["Access-Control-Allow-Origin"] == shop, "so that the page can read it"
     said = await gateway.get(ITEM, headers={"Origin": "https://evil.test"})
+    assert "Access-Control-Allow-Origin" not in said.headers
+
+
+async def test_pages_may_ask_for_a_version_too(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    shop = "https://shop.example"
+    names = ["authorization", "api-version"]
+    gateway.configure(
+        cors=[{"name": "web", "origins": [shop], "headers": names}],
+        upstreams=[to(upstream)],
+        routes=[route(version="2", cors="web")],
+    )
+    asks = {"Origin": shop, "Access-Control-Request-Method": "GET"}
+    said = await gateway.ask("OPTIONS", "/shop/x", headers=asks)
+    assert said.status == 404, "nothing without a version"
+    asks["Access-Control-Request-Headers"] = "api-version"
+    said = await gateway.ask("OPTIONS", "/shop/x", headers=asks)
+    assert (said.status, said.headers["Access-Control-Allow-Origin"]) == (204, shop)
+
+
+async def test_an_upstreams_own_word_on_origins_is_replaced_by_the_routes(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    shop = "https://shop.example"
+    gateway.configure(
+        cors=[{"name": "web", "origins": [shop]}],
+        upstreams=[to(upstream)],
+        routes=[route(cors="web")],
+    )
+    upstream.always = upstream.json({}, Access_Control_Allow_Origin="*")
+    said = await gateway.get("/shop/x", headers={"Origin": shop})
+    assert said.headers.getall("Access-Control-Allow-Origin") == [shop]
+    said = await gateway.get("/shop/x", headers={"Origin": "https://evil.test"})
     assert "Access-Control-Allow-Origin" not in said.headers
 
 

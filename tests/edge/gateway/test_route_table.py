@@ -67,6 +67,16 @@ def test_version_and_fields_choose_among_routes_of_one_path() -> None:
     assert found(routes, "/a", headers={"api-version": "3", "x-beta": "1"}) == ("any", {})
 
 
+def test_a_preflight_announces_fields_whose_values_it_does_not_have() -> None:
+    two = Entry("/x", ("GET",), "two", version="2")
+    routes = RouteTable([Entry("/x", ("GET",), "any"), two])
+    assert routes.find("GET", path="/x") == ("any", {})
+    asked = routes.find("GET", path="/x", announced=frozenset({"api-version"}))
+    assert asked == ("two", {})
+    other = routes.find("GET", path="/x", announced=frozenset({"authorization"}))
+    assert other == ("any", {})
+
+
 def test_the_nearest_host_comes_first() -> None:
     routes = RouteTable(
         Entry("/a", ("GET",), host, hosts=(host,) if host else ()) for host in HOSTS

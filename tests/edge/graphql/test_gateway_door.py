@@ -56,6 +56,35 @@ async def test_a_token_says_who_asks(tmp_path: Path, backend: MemoryBackend) -> 
         assert refused.status == 401
 
 
+async def test_pages_of_other_sites_ask_only_where_it_is_configured(
+    tmp_path: Path, backend: MemoryBackend
+) -> None:
+    shop = "https://shop.example"
+    asks = {
+        "Origin": shop,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    async with WithGraphql(tmp_path, backend) as gateway:
+        before = await gateway.ask("OPTIONS", PATH, headers=asks)
+        assert "Access-Control-Allow-Origin" not in before.headers
+        gateway.configure(
+            cors=[{"name": "web", "origins": [shop]}],
+            overrides=[{"operations": "backend-api.graphql", "cors": "web"}],
+        )
+        after = await gateway.ask("OPTIONS", PATH, headers=asks)
+        assert (after.status, after.headers["Access-Control-Allow-Origin"]) == (204, shop)
+        for credential, status in ((gateway.bearer(READ), 200), ({"X-Api-Key": "no"}, 401)):
+            headers = {**credential, "Origin": shop}
+            said = await gateway.ask("POST", PATH, json={"query": QUERY}, headers=headers)
+            assert said.status == status
+            assert said.headers.getall("Access-Control-Allow-Origin") == [shop]
+            assert "Origin" in ", ".join(said.headers.getall("Vary"))
+        evil = {**gateway.bearer(READ), "Origin": "https://evil.test"}
+        said = await gateway.ask("POST", PATH, json={"query": QUERY}, headers=evil)
+        assert "Access-Control-Allow-Origin" not in said.headers
+
+
 async def test_what_it_costs_is_taken_from_the_callers_limit(
     tmp_path: Path, backend: MemoryBackend
 ) -> None:
