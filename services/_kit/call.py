@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -125,7 +126,7 @@ class Runtime:
             return Reply(answer.status, answer.body, headers)
         if isinstance(answer, WireResponse):
             return Reply(answer.status, wire=answer)
-        reply = self._reply(operation, answer, wanted)
+        reply = self._reply(operation, answer, wanted, query=request.query)
         tag = reply.headers.get("ETag", "")
         if operation.route.reads and tag and matches(request.if_none_match, tag=tag):
             return Reply(304, b"", reply.headers)
@@ -343,7 +344,9 @@ class Runtime:
         reply = self._reply(operation, answer, None)
         return Stored(reply.status, reply.headers, reply.body)
 
-    def _reply(self, operation: Operation, answer: Any, wanted: frozenset[str] | None) -> Reply:
+    def _reply(
+        self, operation: Operation, answer: Any, wanted: frozenset[str] | None, query: str = ""
+    ) -> Reply:
         if answer is None:
             return Reply(operation.route.status or 204)
         headers = {"Content-Type": _JSON}
@@ -356,7 +359,9 @@ class Runtime:
             status = operation.route.status or 201
             headers["Location"] = operation.location.format(made)
         if isinstance(answer, Page) and answer.next_cursor is not None:
-            headers["Link"] = f'<?cursor={answer.next_cursor}>; rel="next"'
+            # A cursor is of a list, so the rest of the query stays.
+            rest = {**pairs_once(query, what="the query"), "cursor": answer.next_cursor}
+            headers["Link"] = f'<?{urlencode(rest)}>; rel="next"'
         shown = answer if wanted is None else _only(answer, wanted)
         return Reply(status, self._encoder.encode(shown), headers)
 
