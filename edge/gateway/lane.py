@@ -150,6 +150,7 @@ class Lane:
 
     async def _serve(self, inbound: Inbound, carrier: Carrier) -> None:
         began, begun, whole = self._clock(), False, False
+        stream: Stream | None = None
         try:
             with tracing.span(f"{inbound.method} /v1/{{tail}}", inbound.headers):
                 answer = await self._gateway.answer(inbound)
@@ -173,6 +174,8 @@ class Lane:
             # What was passed on broke off: whoever reads sees that this is not the end.
             pass
         finally:
+            if stream is not None:
+                stream.close()
             if not whole:
                 carrier.broken(begun=begun)
 
@@ -198,12 +201,9 @@ class Lane:
 
 
 async def _pass_on(stream: Stream, carrier: Carrier) -> None:
-    try:
-        while piece := await stream.read():
-            carrier.send(b"%x\r\n" % len(piece), rest=piece + b"\r\n")
-            await carrier.drained()
-    finally:
-        stream.close()
+    while piece := await stream.read():
+        carrier.send(b"%x\r\n" % len(piece), rest=piece + b"\r\n")
+        await carrier.drained()
     carrier.send(b"0\r\n\r\n")
 
 
