@@ -33,6 +33,8 @@ TOGETHER_SECONDS: Final = 0.1
 """Events that share a transaction, and for how long: while it is open, relays read no further."""
 DUE_MAX: Final = 100
 """Parked events that are tried again in one go."""
+BUSY_SECONDS: Final = 0.25
+"""How long parked events are left to others who are trying them."""
 _AWAY: Final = frozenset({"db.unavailable", "db.busy"})
 
 _handled = counter("nexus_events_handled", "Events whose effect happened.", ["consumer"])
@@ -137,8 +139,10 @@ class Inbox:
             if not due:
                 first = min((row["seconds"] for row in waiting), default=float("inf"))
                 self._look_at = SYSTEM.monotonic() + min(first, self._settings.poll_seconds)
-            for row in due:
-                await self._again(row)
+            tried = [await self._again(row) for row in due]
+            if due and not any(tried):
+                # Others are at all of them.
+                self._look_at = SYSTEM.monotonic() + BUSY_SECONDS
         return wait
 
     async def _take_together(self, envelopes: Sequence[Envelope], taken: list[Envelope]) -> None:
@@ -202,17 +206,21 @@ class Inbox:
             self._settings.retry_seconds(tries) if tries else 0.0,
         )
 
-    async def _again(self, row: Row) -> None:
-        """One more try of the first parked event of a key."""
+    async def _again(self, row: Row) -> bool:
+        """One more try of the first parked event of a key; whether it was there to be tried."""
         found: list[tuple[Envelope, int]] = []
         fault = await _outcome(self._try(row, found))
         if fault is None:
-            return
+            return bool(found)
+        if not found:
+            # It was not even read: nothing was tried.
+            raise fault
         envelope, tries = found[0]
         dead = self._count(envelope, tries=tries + 1, fault=fault)
         pause = self._settings.retry_seconds(tries + 1)
         async with self._database.session(self.consumer.schema, tenant=row["tenant"]) as session:
             await session.run(_FAIL, row["seq"], tries, tries + 1, _text(fault), dead, pause)
+        return True
 
     async def _try(self, row: Row, found: list[tuple[Envelope, int]]) -> None:
         """Notes in `found` what it tried, before it does."""

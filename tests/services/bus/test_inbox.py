@@ -167,6 +167,18 @@ async def test_two_that_retry_at_once_have_one_effect(life: Life) -> None:
     assert await life.effects() == [("a", 1)]
 
 
+async def test_what_another_is_trying_is_left_to_it(life: Life) -> None:
+    reaction = Picky(1)
+    way_in = inbox(life, reaction)
+    await take(way_in, "a", 1)
+    opened = life.database.session("taker", tenant="acme")
+    async with opened as session, session.transaction():
+        await session.rows("SELECT seq FROM parked FOR UPDATE")
+        async with asyncio.timeout(5):
+            assert await way_in.retry() > 0, "it does not ask on and on"
+    assert reaction.tries == [1]
+
+
 async def test_the_loop_tries_again_by_itself(life: Life) -> None:
     reaction = Picky(2)
     life.run(reaction)
