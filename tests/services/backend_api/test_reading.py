@@ -128,6 +128,36 @@ def test_what_shapes_cannot_say(plain: Any, pointer: str, code: str) -> None:
     assert faults(plain) == [(pointer, code)]
 
 
+@pytest.mark.parametrize(
+    ("plain", "pointer"),
+    [
+        (one_route(name="r\n"), "/routes/0/name"),
+        (
+            one_route(response={"headers": {"set": {"x-a": "b\n"}}}),
+            "/routes/0/response/headers/set/x-a",
+        ),
+        (one_route(headers={"x-a\n": "b"}), "/routes/0/headers/x-a\n"),
+        (one_route(request={"path": "/x\n"}), "/routes/0/request/path"),
+        (
+            one_route(fallback={"content_type": "text/plain\r\nSet-Cookie: a=b"}),
+            "/routes/0/fallback/content_type",
+        ),
+        (
+            {"upstreams": [{"name": "u", "targets": [{"url": "http://127.0.0.1:9\n"}]}]},
+            "/upstreams/0/targets/0/url",
+        ),
+        ({"limits": [{"name": "few\n", "requests": 1}]}, "/limits/0/name"),
+    ],
+)
+def test_what_stands_in_heads_is_one_line(plain: Any, pointer: str) -> None:
+    assert (pointer, "value") in faults(plain)
+
+
+def test_bodies_may_have_lines() -> None:
+    body = {"set": {"/text": "a\nb"}}
+    from_plain(one_route(fallback={"body": "a\n"}, response={"json": body}))
+
+
 def test_routes_that_answer_the_same_requests_are_refused() -> None:
     other = {**ROUTE, "name": "s", "path": "/shop/{item}"}
     assert faults({"upstreams": [UPSTREAM], "routes": [ROUTE, other]}) == [

@@ -39,6 +39,9 @@ _OWN_HEADERS: Final = frozenset(
     }
 )
 """What says how a message travels, not what it is: nobody changes it."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BODIES: Final = frozenset({(api.Fallback, "body"), (api.Change, "json")})
+"""What is any text."""
 _TAKEN: Final = (
     "/api/",
     "/assets/",
@@ -221,6 +224,26 @@ def _checked(config: Config) -> Iterator[Fault]:
             message = "an operation's path is its own"
             yield Fault(f"/overrides/{at}/request/path", "value", message)
     yield from _routes(config)
+    yield from _lines(config, "")
+
+
+def _lines(value: Any, pointer: str) -> Iterator[Fault]:
+    """Whatever may stand in the head of a message is one line; a pattern's `$` lets a line feed at
+    the end pass."""
+    if isinstance(value, str):
+        if _CONTROL.search(value):
+            yield Fault(pointer, "value", "this is one line, without control characters")
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            if (type(value), name) not in _BODIES:
+                yield from _lines(getattr(value, name), f"{pointer}/{name}")
+    elif isinstance(value, tuple):
+        for at, item in enumerate(value):
+            yield from _lines(item, f"{pointer}/{at}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _lines(name, f"{pointer}/{_escaped(name)}")
+            yield from _lines(item, f"{pointer}/{_escaped(name)}")
 
 
 def _twice(section: str, found: list[str]) -> Iterator[Fault]:
