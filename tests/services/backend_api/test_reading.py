@@ -81,6 +81,8 @@ def test_every_fault_of_every_item_is_told() -> None:
         (one_route(path="/a/{x}/{x}"), "/routes/0/path", "value"),
         (one_route(path="/hls/x"), "/routes/0/path", "taken"),
         (one_route(path="/livez"), "/routes/0/path", "taken"),
+        (one_route(path="/v1/backend-api/graphql"), "/routes/0/path", "taken"),
+        (one_route(path="/docs"), "/routes/0/path", "taken"),
         (one_route(hosts=["a:80"]), "/routes/0/hosts/0", "value"),
         (one_route(needs="a.b.c"), "/routes/0/needs", "value"),
         (one_route(access="permission"), "/routes/0/needs", "value"),

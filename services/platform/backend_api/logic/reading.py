@@ -42,19 +42,31 @@ _OWN_HEADERS: Final = frozenset(
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BODIES: Final = frozenset({(api.Fallback, "body"), (api.Change, "json")})
 """What is any text."""
-_TAKEN: Final = (
+_TAKEN_BELOW: Final = (
     "/api/",
     "/assets/",
     "/embed/",
     "/hls/",
-    "/livez",
-    "/metrics",
-    "/readyz",
+    "/regions/v1/",
     "/watch/",
     "/whep/",
     "/whip/",
 )
-"""Paths of the media side, which are answered before the gateway is asked."""
+_TAKEN: Final = frozenset(
+    {
+        "/",
+        "/asyncapi.json",
+        "/docs",
+        "/live",
+        "/livez",
+        "/metrics",
+        "/openapi.json",
+        "/readyz",
+        "/v1/backend-api/compose",
+        "/v1/backend-api/graphql",
+    }
+)
+"""Paths that are answered before the gateway is asked."""
 
 
 class ConfigError(Rejected):
@@ -314,8 +326,8 @@ def _routes(config: Config) -> Iterator[Fault]:
         except PathError as error:
             yield Fault(f"{pointer}/path", "value", str(error))
             continue
-        if route.path == "/" or f"{route.path}/".startswith(_TAKEN):
-            yield Fault(f"{pointer}/path", "taken", "this path is answered by the media side")
+        if route.path in _TAKEN or f"{route.path}/".startswith(_TAKEN_BELOW):
+            yield Fault(f"{pointer}/path", "taken", "this path has its answer already")
         yield from _changes(pointer, route, parameters)
         if (route.access == "permission") != (route.needs is not None):
             message = "a permission in `needs`, and access = permission: both or neither"
