@@ -38,21 +38,16 @@ class Crossing:
         self._forwarder = forwarder
         self._settings = settings
 
-    async def elsewhere(
-        self, request: web.Request, *, tenant: str, reads: bool | None = None
-    ) -> web.StreamResponse | None:
-        """The answer of the tenant's home, already sent; None: the home is here.
-
-        reads: whether it changes nothing; None: as its method says. What does claims a tenant that
-        nobody has.
+    async def elsewhere(self, request: web.Request, *, tenant: str) -> web.StreamResponse | None:
+        """The answer of the tenant's home, already sent; None: the home is here. What is no read by
+        its method claims a tenant that nobody has.
 
         Raises Misdirected (421), Unplaced, DatabaseFault, Refusal (502, 503, 504).
         """
         if not tenant or not self._settings.peers:
             return None
-        if reads is None:
-            reads = request.method in _READS
-        placement = await self._placement(request, tenant, claim=not reads)
+        claim = request.method not in _READS
+        placement = await self._placement(request, tenant, claim=claim)
         region = self._homes.region
         if placement is None or placement.served_in(region):
             return None

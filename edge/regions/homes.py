@@ -241,10 +241,11 @@ class Homes:
     async def _claim(self, tenant: str) -> Placement:
         """Asks for a tenant; the answer says who has it. Once for all who come meanwhile."""
         turn = self._claiming.setdefault(tenant, asyncio.Lock())
-        async with turn, self._questions:
-            try:
+        try:
+            async with turn, self._questions:
                 return self._known.get(tenant) or await self._claim_now(tenant)
-            finally:
+        finally:
+            if not turn.locked():
                 self._claiming.pop(tenant, None)
 
     async def _claim_now(self, tenant: str) -> Placement:

@@ -2,7 +2,10 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any, cast
 
+from edge.regions.directory import Directory
+from edge.regions.homes import CLAIMS_MAX
 from ops.ids import IdMaker
 from ops.placement import Placement
 from tests.fakes.postgres import PostgresServer
@@ -27,6 +30,37 @@ async def test_a_read_claims_nothing(two: World) -> None:
     assert two["eu1"].epoch("nobody") == two["us1"].epoch("nobody") == 0
     assert (await two["eu1"].add("mine", tenant="nobody")).status == 201
     assert two["eu1"].kept("nobody") == ["mine"]
+
+
+async def test_claims_that_are_given_up_leave_nothing_behind(two: World) -> None:
+    homes = two["us1"].homes
+    kept, homes.directory = homes.directory, cast("Directory", Slow(homes.directory))
+    try:
+        asked = [
+            asyncio.ensure_future(homes.find(f"given-up-{number}", claim=True))
+            for number in range(CLAIMS_MAX + 4)
+        ]
+        await until(lambda: len(homes._claiming) == len(asked))
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        homes.directory = kept
+    assert not homes._claiming
+
+
+class Slow:
+    """A directory that answers no claim."""
+
+    def __init__(self, real: Directory) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def reserve(self, tenant: str) -> Placement:
+        await asyncio.Event().wait()
+        raise AssertionError(tenant)
 
 
 async def test_a_race_has_one_winner(postgres_server: PostgresServer) -> None:
