@@ -14,11 +14,11 @@ from aiohttp import HttpVersion11, web
 
 from edge.admission import Admission
 from edge.front import HttpHandler, address_of
-from edge.gateway.http import expect
 from edge.http_head import Fields, fields_of, refuse_ambiguous
 from edge.http_metrics import METHODS, answered
 from edge.http_settings import HttpSettings
 from edge.problems import Refusal, from_status, refusal, response
+from edge.request_body import expect
 from edge.routes import ADDED, FIELDS, REMOTE, TAKER, Handler, Routed
 from ops import tracing
 from ops.errors import NexusError

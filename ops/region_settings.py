@@ -75,6 +75,12 @@ class RegionSettings:
     answer_seconds: float = setting(
         30.0, "Seconds that another region may take to begin its answer.", min=0.1, max=600
     )
+    idle_seconds: float = setting(
+        300.0,
+        "Seconds in which another region must send something more of an answer that it has begun.",
+        min=0.1,
+        max=86_400,
+    )
     forwards_max: int = setting(
         256, "Requests that one worker passes on to other regions at once.", min=1, max=100_000
     )

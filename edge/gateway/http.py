@@ -14,7 +14,8 @@ from multidict import CIMultiDict
 from edge.cuts import cut
 from edge.gateway.exchange import Answer, Body, Inbound, Nothing, Stream, check_length
 from edge.gateway.gateway import Gateway
-from edge.problems import Refusal, response
+from edge.problems import Refusal
+from edge.request_body import go_on
 from edge.routes import ADDED, REMOTE
 
 _PIECE_BYTES_MAX: Final = 65_536
@@ -63,7 +64,6 @@ class ReadBody(Body):
     def __init__(self, request: web.Request, seconds: float) -> None:
         self._request = request
         self._content = request.content
-        self._awaited = request.headers.get("Expect", "").lower() == "100-continue"
         self._length = request.content_length
         self._read_bytes = 0
         self._until = asyncio.get_running_loop().time() + seconds
@@ -81,9 +81,7 @@ class ReadBody(Body):
     async def piece(self, bytes_max: int) -> bytes:
         """What comes next; the first time, a client that waits is told to go on."""
         check_length(self._length, bytes_max)
-        if self._awaited:
-            self._awaited = False
-            await _go_on(self._request)
+        await go_on(self._request)
         try:
             async with asyncio.timeout_at(self._until):
                 piece: bytes = await self._content.readany()
@@ -95,22 +93,6 @@ class ReadBody(Body):
         self._read_bytes += len(piece)
         check_length(self._read_bytes, bytes_max)
         return piece
-
-
-async def expect(request: web.Request) -> web.StreamResponse | None:
-    """Says nothing yet to a client that waits with its body until somebody wants it (RFC 9110,
-    section 10.1.1); 417 to one that expects something else.
-    """
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        return None
-    refused = Refusal(417, "only 100-continue can be expected", code="http.expectation_failed")
-    return response(refused)
-
-
-async def _go_on(request: web.Request) -> None:
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # As aiohttp does: the answer itself has not begun.
-    request.writer.output_size = 0
 
 
 async def send(answer: Answer, request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,7 @@ from yarl import URL
 
 from edge.gateway.fields import to_client, to_upstream
 from edge.problems import Refusal
+from edge.request_body import go_on
 from edge.routes import REMOTE
 from ops import metrics
 from ops.placement import RETRY_SECONDS, Unplaced
@@ -45,6 +46,9 @@ _passed = metrics.counter(
     ("region", "outcome"),
 )
 _under_way = metrics.gauge("nexus_regions_forwarding", "Requests being passed on just now.")
+_broken_off = metrics.counter(
+    "nexus_regions_broken_off", "Answers of other regions that broke off or stood still too long."
+)
 _full = metrics.counter(
     "nexus_regions_forwards_refused", "Requests not passed on: too many were under way."
 )
@@ -78,7 +82,9 @@ class Forwarder:
             connector=aiohttp.TCPConnector(
                 limit=settings.forwards_max, keepalive_timeout=_KEEP_ALIVE_SECONDS
             ),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_seconds, sock_read=settings.idle_seconds
+            ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -145,6 +151,7 @@ class Forwarder:
             async for piece in answer.content.iter_any():
                 await response.write(piece)
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+            _broken_off.inc()
             # Whoever reads must see that the answer is not whole: no end is written.
             if request.transport is not None:
                 request.transport.abort()
@@ -197,6 +204,7 @@ class Forwarder:
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    await go_on(request)
     async for piece in request.content.iter_any():
         yield piece
 

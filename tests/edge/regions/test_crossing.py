@@ -328,6 +328,46 @@ async def test_a_region_that_says_nothing(door: Door, method: str, status: int) 
         await door.with_peer(url_of(server.sockets[0]), ask, answer_seconds=0.2)
 
 
+async def test_a_body_that_waits_to_be_wanted_is_asked_for(door: Door) -> None:
+    async def home(request: web.Request) -> web.Response:
+        return web.Response(text=await request.text())
+
+    async def ask(region: Region) -> None:
+        host, port = region.url.removeprefix("http://").split(":")
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(
+                b"POST /v1/notes/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+                b"Expect: 100-continue\r\nAuthorization: Bearer "
+                + region.token(EU_BORN).encode()
+                + b"\r\n\r\n"
+            )
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"body")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(4) == b"body"
+            writer.close()
+
+    async with serving(home) as url:
+        await door.with_peer(url, ask)
+
+
+async def test_an_answer_that_stands_still_is_given_up(door: Door) -> None:
+    async def still(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await reader.read()
+        writer.close()
+
+    async def ask(region: Region) -> None:
+        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+            async with asyncio.timeout(5):
+                await region.ask("GET", "/v1/notes/notes", tenant=EU_BORN)
+
+    async with await asyncio.start_server(still, "127.0.0.1", 0) as server:
+        await door.with_peer(url_of(server.sockets[0]), ask, idle_seconds=0.2)
+
+
 async def test_an_answer_that_breaks_off_is_not_made_whole(door: Door) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
