@@ -122,21 +122,20 @@ class Answer:
         if self.stream is None:
             return self.body if len(self.body) <= bytes_max else None
         stream, pieces, size = self.stream, [], 0
-        while True:
-            try:
-                piece = await stream.read()
-            except ConnectionError as error:
-                stream.close()
-                raise _broken_off() from error
-            if not piece:
-                break
-            pieces.append(piece)
-            size += len(piece)
-            if size > bytes_max:
-                self.stream = _Again(pieces, stream)
-                return None
-        stream.close()
         self.stream = None
+        try:
+            while piece := await stream.read():
+                pieces.append(piece)
+                size += len(piece)
+                if size > bytes_max:
+                    self.stream = _Again(pieces, stream)
+                    return None
+        except ConnectionError as error:
+            raise _broken_off() from error
+        finally:
+            # Also when whoever asked is gone.
+            if self.stream is None:
+                stream.close()
         self.body = b"".join(pieces)
         return self.body
 
