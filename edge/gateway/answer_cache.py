@@ -21,6 +21,8 @@ from ops import metrics
 
 State = Literal["fresh", "stale", "expired"]
 
+WRITES_TOLD_APART: Final = 1_024
+"""Paths whose writes are counted apart; others share a count by chance, which costs a fetch."""
 VARIANTS_MAX: Final = 20
 """Most variants of one answer; the oldest goes."""
 SURROGATE_KEYS_MAX: Final = 64
@@ -89,6 +91,8 @@ class AnswerCache:
         self._places: dict[tuple[str, str], set[Place]] = {}
         """By host and path."""
         self.bytes = 0
+        self._purges = 0
+        self._writes = [0] * WRITES_TOLD_APART
 
     def __len__(self) -> int:
         return len(self._all)
@@ -157,8 +161,14 @@ class AnswerCache:
         kept.stored_at = now
         self._make_room()
 
+    def moment(self, place: Place) -> tuple[int, int]:
+        """Changes with each purge, and each write to the place's path: what was asked for before is
+        not kept after."""
+        return self._purges, self._writes[hash((place.host, place.path)) % WRITES_TOLD_APART]
+
     def invalidate(self, *, tenant: str, host: str, path: str) -> None:
         """Something was written to this path: what is kept of it, for anyone, goes."""
+        self._writes[hash((host, path)) % WRITES_TOLD_APART] += 1
         for place in tuple(self._places.get((host, path), ())):
             if place.tenant in {tenant, ""}:
                 for kept in tuple(self._at.get(place, ())):
@@ -171,6 +181,7 @@ class AnswerCache:
             for kept in self._all.values()
             if (not tenant or kept.place.tenant == tenant) and (not key or key in kept.keys)
         ]
+        self._purges += 1
         for kept in found:
             self._drop(kept)
         _bytes.set(self.bytes)

@@ -143,7 +143,7 @@ class CachedAnswers:
 
     async def _fetch(self, look: _Look, expired: Kept | None) -> tuple[Answer, bool]:
         """The answer, and whether it is kept now."""
-        began = self._clock()
+        began, moment = self._clock(), self.cache.moment(look.place)
         conditions = expired.validators() if expired is not None else []
         answer = await self._ask(look.asked, conditions)
         now = self._clock()
@@ -171,9 +171,12 @@ class CachedAnswers:
         body = await answer.whole(self.cache.answer_bytes_max)
         if body is None:
             return answer, False
-        kept = self.cache.keep(
-            look.place, look.fields, may, answer=(answer.status, answer.headers, body), now=now
-        )
+        kept = None
+        if self.cache.moment(look.place) == moment:
+            # Else somebody has written or purged since: it may tell of what was before.
+            kept = self.cache.keep(
+                look.place, look.fields, may, answer=(answer.status, answer.headers, body), now=now
+            )
         if kept is None:
             return self._as_asked(answer, look), False
         if is_unmodified(kept, look.fields):

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -201,6 +202,24 @@ async def test_a_write_drops_what_was_kept(gateway: SmallGateway, upstream: Faul
     upstream.script = [upstream.status(400)]
     await gateway.ask("POST", "/shop/x", data=b"1")
     assert (await gateway.get("/shop/x")).json["count"] == 3
+
+
+@pytest.mark.parametrize("change", ["write", "purge"])
+async def test_what_was_asked_for_before_a_change_is_not_kept_after(
+    gateway: SmallGateway, upstream: FaultUpstream, change: str
+) -> None:
+    cached(gateway, upstream)
+    upstream.script = [upstream.hang]
+    asked = asyncio.ensure_future(gateway.get("/shop/x"))
+    await eventually(lambda: len(upstream.seen) == 1)
+    if change == "write":
+        await gateway.ask("POST", "/shop/x", data=b"1")
+    else:
+        gateway.gateway.purge()
+    upstream.release.set()
+    assert (await asked).json["late"]
+    said = await gateway.get("/shop/x")
+    assert "late" not in said.json, "it tells of what was before"
 
 
 async def test_what_a_client_says_of_caching_is_heard(
