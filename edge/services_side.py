@@ -6,8 +6,7 @@ fresh. It is made of settings alone, so that edge workers and background workers
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from edge.gateway.side import Business, GatewaySide
 from edge.graphql.gateway_door import GatewayDoor
@@ -17,6 +16,7 @@ from edge.routes import Routed
 from edge.settings import Settings
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
+from ops.opened import Opened
 from ops.sealing import KeyRing
 from ops.state.places import Addresses, addresses, places
 from services._kit.call import Runtime
@@ -42,31 +42,15 @@ def service_settings(settings: Settings) -> Mapping[str, Any]:
     return {"backend-api": settings.backend_api, "placement": settings.regions}
 
 
-class ServicesSide:
+class ServicesSide(Opened):
     """The services of one process. `async with` it."""
 
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM) -> None:
         self._settings = settings
         self._clock = clock
-        self._stack = AsyncExitStack()
         self.addresses: Addresses = addresses(settings)
         self.services = load_all()
         self.operations = operations(self.services)
-
-    async def __aenter__(self) -> Self:
-        """Raises SettingsError: regions that cannot be."""
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     def business(self) -> Business:
         """As the gateway takes them."""
@@ -94,6 +78,7 @@ class ServicesSide:
         return found
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        """Raises SettingsError: regions that cannot be."""
         settings, region = self._settings, self._settings.node.region
         self.database = await stack.enter_async_context(
             Database(self.addresses.database_url, settings.database)

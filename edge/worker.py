@@ -15,8 +15,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from edge.access import Access
 from edge.admission import Admission, GuardedAccess
@@ -52,6 +51,7 @@ from ops.clock import SYSTEM, Clock
 from ops.descriptors import Room
 from ops.inherited import Inherited
 from ops.log import get_logger
+from ops.opened import Opened
 from ops.tasks import SupervisedGroup
 
 TELL_SECONDS: Final = 2.0
@@ -81,7 +81,7 @@ async def run(settings: Settings, inherited: Inherited) -> None:
         await worker.serve()
 
 
-class Worker:
+class Worker(Opened):
     """All parts of one worker. `async with` it.
 
     Owns: everything it makes; the sockets stay the caller's (`Inherited.close`).
@@ -100,25 +100,10 @@ class Worker:
         self._inherited = inherited
         self._clock = clock
         self._business = business
-        self._stack = AsyncExitStack()
         self.certificates: Certificates | None = None
         self._told: dict[str, float] = {}
         self._counted: dict[str, int] = {}
         self._hls_counted: dict[int, int] = {}
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     async def serve(self) -> None:
         """Runs the worker's own small jobs until it is cancelled."""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -28,6 +27,7 @@ from edge.routes import Routed
 from edge.service_openapi import openapi
 from ops.db import Database
 from ops.errors import Unavailable
+from ops.opened import Opened
 from ops.tasks import Restart, SupervisedGroup
 from ops.tokens import TokenSettings, Verifier, load_keys
 from services._events.asyncapi import document as asyncapi
@@ -67,7 +67,7 @@ class NoServices:
         raise Unavailable("no services run here", code="services.away")
 
 
-class GatewaySide:
+class GatewaySide(Opened):
     """The gateway as the HTTP side has it. `async with` it."""
 
     def __init__(
@@ -91,22 +91,6 @@ class GatewaySide:
         self._admission = admission
         self._workers = workers
         self._body_seconds = body_seconds
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        """Raises SettingsError: the configuration's file cannot be used; Rejected: the keys."""
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     @property
     def parts(self) -> list[Routed]:
@@ -118,6 +102,7 @@ class GatewaySide:
         return await self.http.handle(request)
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        """Raises SettingsError: the configuration's file cannot be used; Rejected: the keys."""
         settings, business, tokens = self._settings, self._business, self._tokens
         session = await stack.enter_async_context(
             aiohttp.ClientSession(

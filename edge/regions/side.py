@@ -5,8 +5,6 @@ tables; a worker of jobs and events needs `homes` alone.
 """
 
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 from edge.regions.crossing import Crossing
 from edge.regions.forwarder import Forwarder
@@ -16,11 +14,12 @@ from edge.regions.peers import RemoteDirectory
 from edge.routes import Routed
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
+from ops.opened import Opened
 from ops.region_settings import RegionSettings, check_regions
 from ops.tasks import SupervisedGroup
 
 
-class RegionSide:
+class RegionSide(Opened):
     """Homes, crossing and the peers' routes of one process. `async with` it.
 
     Owns: its connections to other regions, and the task that keeps its homes fresh. The database is
@@ -47,25 +46,13 @@ class RegionSide:
         )
         self.crossing = Crossing(self.homes, self._forwarder, settings)
         self.parts: list[Routed] = [PeerApi(database, settings, region=region, clock=clock)]
-        self._stack = AsyncExitStack()
         self.keeps_fresh = True
         """Whether a task does; else the caller awaits `homes.pull` and `homes.look`."""
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            if self._directory is not None:
-                await stack.enter_async_context(self._directory)
-            await stack.enter_async_context(self._forwarder)
-            tasks = await stack.enter_async_context(SupervisedGroup("regions"))
-            if self.keeps_fresh:
-                tasks.keep("homes", self.homes.run)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
+    async def _start(self, stack: AsyncExitStack) -> None:
+        if self._directory is not None:
+            await stack.enter_async_context(self._directory)
+        await stack.enter_async_context(self._forwarder)
+        tasks = await stack.enter_async_context(SupervisedGroup("regions"))
+        if self.keeps_fresh:
+            tasks.keep("homes", self.homes.run)
