@@ -59,7 +59,6 @@ class Asked:
     treatment: Treatment
     parameters: dict[str, str]
     principal: Principal
-    body_kept: bytes | None = None
 
 
 class Dispatch:

@@ -5,7 +5,6 @@ refused unread, one that does not say so once it is; how slowly it may come is b
 """
 
 import asyncio
-from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -17,8 +16,6 @@ from edge.gateway.gateway import Gateway
 from edge.problems import Refusal
 from edge.request_body import go_on
 from edge.routes import ADDED, REMOTE
-
-_PIECE_BYTES_MAX: Final = 65_536
 
 
 class GatewayHttp:

@@ -31,7 +31,6 @@ from services._kit.record import Page
 from services._kit.service import Entity, Service
 
 SOURCE: Final = "nexus.source"
-LEAF: Final = "nexus.leaf"
 KIND: Final = "nexus.kind"
 """Of an object the class of its values, of a union {class: object}."""
 _PAGE: Final = "A part of a list; `nextCursor` asks for the next, null: this was the last."

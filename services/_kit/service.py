@@ -110,7 +110,6 @@ class Service:
     """Read models of its own events (`services/_events/projection.py`)."""
     store: type[Store] = Store
     settings: type[Any] | None = None
-    maturity: Literal["bronze", "silver", "gold"] = "bronze"
     package: str = ""
     """Filled in: the package that declares it, `services.commerce.loyalty`."""
 

@@ -19,5 +19,4 @@ SERVICE: Final = Service(
     entities=(Entity(GuestList, many, needs="guest-list.list.read"),),
     projections=(BOARD,),
     store=GuestStore,
-    maturity="silver",
 )
