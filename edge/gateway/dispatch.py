@@ -130,7 +130,7 @@ class Dispatch:
     async def _upstream(self, asked: Asked, conditions: Pairs | None) -> Answer:
         inbound, treatment = asked.inbound, asked.treatment
         upstream = self._chosen(asked)
-        if is_loop(inbound.headers.get("Via", "")):
+        if is_loop(_via(inbound)):
             raise Refusal(
                 502,
                 "this request goes round in circles",
@@ -187,7 +187,7 @@ class Dispatch:
             address=inbound.address,
             scheme=inbound.scheme,
             host=inbound.host,
-            via=inbound.headers.get("Via", ""),
+            via=_via(inbound),
         )
         if principal.id:
             headers.append(("x-nexus-tenant", _ascii(principal.tenant)))
@@ -237,6 +237,15 @@ def seconds_of(inbound: Inbound, treatment: Treatment) -> float:
         return treatment.timeout_seconds
     seconds = max(float(wished[1]), 0.001)
     return min(seconds, treatment.timeout_seconds) if treatment.timeout_seconds else seconds
+
+
+def _via(inbound: Inbound) -> str:
+    """Through whom it has come: the field may be there several times."""
+    if "Via" not in inbound.headers:
+        return ""
+    return ", ".join(
+        readable(value) for name, value in inbound.headers.items() if name.lower() == "via"
+    )
 
 
 def _counted_as(kind: KeyKind, asked: Asked) -> str:

@@ -402,6 +402,16 @@ async def test_a_request_that_goes_round_in_circles_ends(gateway: SmallGateway) 
     assert "proxy_loop_detected" in said.body.decode() + str(said.headers)
 
 
+async def test_all_whom_it_has_come_through_are_told(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    single(gateway, upstream)
+    headers = [("Via", "1.1 one"), ("Via", "1.1 two")]
+    async with gateway.client.get("/shop/x", headers=headers) as reply:
+        assert reply.status == 200
+    assert upstream.seen[0].headers["via"] == "1.1 one, 1.1 two, 1.1 nexus"
+
+
 async def test_a_new_configuration_keeps_what_was_learnt_of_an_upstream(
     gateway: SmallGateway, upstream: FaultUpstream
 ) -> None:
