@@ -4,7 +4,8 @@
 moving average of its latency ("power of two choices", peak EWMA). `hash` takes the same server for
 the same key as long as it is there: rendezvous hashing with weights, so that a server that leaves
 moves only its own keys. A server that fails `failures_max` times in a row is left out, longer each
-time, but never more than `ejected_percent_max` of all: rather a bad server than none.
+time, but never more than `ejected_percent_max` of all; one whose health checks fail is left out
+until they do not. When none is left all are asked: rather a bad server than none.
 
 An engine: `now` and chance are given.
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.platform.backend_api.api import Outlier, Target
+from services.platform.backend_api.api import Health, Outlier, Target
 
 DECAY_SECONDS: Final = 10.0
 """In which a latency that was measured loses most of its weight."""
@@ -39,6 +40,10 @@ class Server:
     ejections: int = 0
     """In a row."""
     out_until: float = 0.0
+    well: bool = True
+    """As its health checks have it, where there are any."""
+    checks: int = 0
+    """That did well in a row; less than 0: that did not."""
 
     @property
     def load(self) -> float:
@@ -68,7 +73,7 @@ class Balancer:
 
         It counts as under way until `settle`.
         """
-        candidates = [one for one in self.servers if one.out_until <= now]
+        candidates = [one for one in self.servers if one.well and one.out_until <= now]
         fresh = [one for one in candidates if one not in without]
         others = [one for one in self.servers if one not in without]
         among = fresh or candidates or others or self.servers
@@ -102,6 +107,19 @@ class Balancer:
         server.failures += 1
         if self._outlier is not None and server.failures >= self._outlier.failures_max:
             self._eject(server, self._outlier, now)
+
+    def checked(self, server: Server, *, well: bool, rule: Health) -> bool:
+        """A health check has found out how a server does; whether that changes what it gets."""
+        server.checks = max(server.checks, 0) + 1 if well else min(server.checks, 0) - 1
+        if well == server.well:
+            return False
+        enough = rule.successes_min if well else rule.failures_max
+        if abs(server.checks) < enough:
+            return False
+        server.well = well
+        if well:
+            server.failures, server.out_until = 0, 0.0
+        return True
 
     def _eject(self, server: Server, rule: Outlier, now: float) -> None:
         out = sum(1 for one in self.servers if one.out_until > now and one is not server)

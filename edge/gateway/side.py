@@ -17,6 +17,7 @@ from edge.admission import Admission
 from edge.gateway.compose import Compose
 from edge.gateway.dispatch import Services
 from edge.gateway.gateway import Clocks, Elsewhere, Gateway
+from edge.gateway.health_checks import HealthChecks
 from edge.gateway.http import GatewayHttp
 from edge.gateway.identity import Identities
 from edge.gateway.portal import Portal
@@ -137,6 +138,8 @@ class GatewaySide(Opened):
             workers=self._workers,
         )
         self.gateway.elsewhere = business.elsewhere
+        checks = HealthChecks(self.gateway.upstreams, clock=self._clocks.monotonic)
+        tasks.keep("health checks", checks.run, _ALWAYS)
         self.http = GatewayHttp(self.gateway, body_seconds=self._body_seconds)
         self.compose = Compose(self.gateway, self.http)
         self.portal = Portal(self._describe, tell=self._tell)

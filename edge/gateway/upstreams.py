@@ -3,6 +3,7 @@
 A new configuration keeps what was learnt of upstreams that it does not change.
 """
 
+import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ class Known:
         if breaker is not None and breaker.changes != self.reported:
             self.reported = breaker.changes
             _state.set(_LEVEL[breaker.state], labels=(self.rule.name,))
-        if any(one.out_until for one in self.balancer.servers):
-            out = sum(1 for one in self.balancer.servers if one.out_until > now)
+        if any(one.out_until or one.checks for one in self.balancer.servers):
+            out = sum(1 for one in self.balancer.servers if one.out_until > now or not one.well)
             _ejected.set(out, labels=(self.rule.name,))
 
 
@@ -75,6 +76,8 @@ class Upstreams:
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
+        self.changed = asyncio.Event()
+        """Set by each configuration."""
 
     def configure(self, rules: Iterable[Upstream]) -> None:
         """These are the upstreams from now on."""
@@ -84,6 +87,7 @@ class Upstreams:
             same = before is not None and before.rule == rule
             known[rule.name] = before if before is not None and same else Known.of(rule)
         self._known = known
+        self.changed.set()
 
     def get(self, name: str) -> Known | None:
         """The upstream of this name; None: a request outlived its configuration."""

@@ -73,6 +73,22 @@ class Outlier(Input):
     ejected_percent_max: Annotated[int, Meta(ge=0, le=100)] = 50
 
 
+class Health(Input):
+    """That servers are asked how they do, by each worker, beside what requests tell of them."""
+
+    path: Annotated[str, Meta(pattern=r"^/[!-~]*$", max_length=1_000)] = "/"
+    """What is asked for, by GET."""
+    seconds: Annotated[int, Meta(ge=1, le=3_600)] = 5
+    """Between two checks of a server."""
+    timeout_ms: Milliseconds = 1_000
+    statuses: tuple[Annotated[int, Meta(ge=100, le=599)], ...] = ()
+    """With which a server does well; none given: 200 to 399."""
+    failures_max: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    """In a row, until it is left out."""
+    successes_min: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    """In a row, until it is asked again."""
+
+
 class Retry(Input):
     """What may be sent again: idempotent or keyed requests, with a body of at most 64 KiB."""
 
@@ -96,6 +112,7 @@ class Upstream(Input):
     hash_on: KeyKind = "tenant"
     breaker: Breaker | None = Breaker()
     outlier: Outlier | None = Outlier()
+    health: Health | None = None
     retry: Retry | None = Retry()
     hedge_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
     """After how long a read is sent to a second server too; 0: never."""

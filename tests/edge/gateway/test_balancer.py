@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from edge.gateway.balancer import Balancer, Server
-from services.platform.backend_api.api import Outlier, Target
+from services.platform.backend_api.api import Health, Outlier, Target
 
 OUTLIER = Outlier(failures_max=3, eject_seconds=10, ejected_percent_max=50)
 
@@ -50,6 +50,20 @@ def test_weights_are_kept() -> None:
         server.latency_seconds = 0.01
     held = Counter(among.pick(0.0).url for _ in range(100))
     assert 80 <= held["http://s0"] <= 95
+
+
+def test_a_server_whose_checks_fail_is_left_out_until_they_do_not() -> None:
+    among, rule = balancer(2), Health(failures_max=2, successes_min=3)
+    first, second = among.servers
+    said = [among.checked(first, well=well, rule=rule) for well in (False, True, False, False)]
+    assert said == [False, False, False, True], "twice in a row"
+    assert {among.pick(0.0).url for _ in range(20)} == {second.url}
+    assert not any(among.checked(second, well=False, rule=rule) for _ in range(1))
+    assert among.checked(second, well=False, rule=rule)
+    assert {among.pick(0.0).url for _ in range(40)} == {first.url, second.url}, "rather than none"
+    said = [among.checked(first, well=True, rule=rule) for _ in range(4)]
+    assert said == [False, False, True, False]
+    assert {among.pick(0.0).url for _ in range(20)} == {first.url}
 
 
 def test_a_key_always_leads_to_the_same_server_and_only_a_lost_ones_keys_move() -> None:
