@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from edge.gateway.reports import teller
 from edge.gateway.side import Business, GatewaySide
 from edge.graphql.gateway_door import GatewayDoor
 from edge.graphql.routes import GraphqlApi, engine_of
@@ -54,14 +55,15 @@ class ServicesSide(Opened):
 
     def business(self) -> Business:
         """As the gateway takes them."""
-        found = self.addresses
+        found, tenant = self.addresses, self._settings.backend_api.operator_tenant
         return Business(
             self.runtime,
             self.operations,
             database=self.database,
             database_url=found.database_url,
             redis_url=found.redis_url,
-            operator_tenant=self._settings.backend_api.operator_tenant,
+            operator_tenant=tenant,
+            tell=teller(self.runtime, self.database, tenant=tenant),
             elsewhere=None if self.crossing is None else self.crossing.elsewhere,
         )
 

@@ -26,7 +26,7 @@ from edge.gateway.dispatch import Asked, Dispatch, Services, seconds_of
 from edge.gateway.exchange import Answer, Inbound, Stream, problem
 from edge.gateway.fields import Pairs, first, without
 from edge.gateway.identity import NOBODY, Identities, Principal, check_access
-from edge.gateway.limits import Buckets, Rule, Verdict, bucket_name, limit_field
+from edge.gateway.limits import Buckets, Refusals, Rule, Verdict, bucket_name, limit_field
 from edge.gateway.plan import GRAPHQL, Compiled, Treatment, compiled, path_of
 from edge.gateway.proxy import Proxy
 from edge.gateway.route_table import Match
@@ -94,6 +94,7 @@ class Gateway:
         self.operations = tuple(operations)
         self.identities = identities
         self.upstreams = Upstreams()
+        self.refusals = Refusals()
         self._clocks = clocks
         self._admission = admission
         self._shared = shared
@@ -277,6 +278,7 @@ class Gateway:
             if not verdict.allowed:
                 self._give_back(rules, taken)
                 _limited.inc(labels=(rule.name,))
+                self.refusals.note(rule.name, who.tenant)
                 raise _over(rules, rule, verdicts)
             taken.append((name, cost))
         return verdicts

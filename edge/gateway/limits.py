@@ -11,6 +11,7 @@ until one may ask again, or until it is full).
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -18,8 +19,10 @@ from urllib.parse import quote
 
 from edge.gateway.identity import Principal
 from ops import metrics
-from services.platform.backend_api.api import KeyKind, Limit
+from services.platform.backend_api.api import Exceeded, KeyKind, Limit
 
+REFUSALS_MAX: Final = 100
+"""Limits and tenants whose refusals are counted apart until somebody asks."""
 _SLACK: Final = 1e-9
 """Sums of floats: a bucket short by less than this has its token."""
 
@@ -115,6 +118,26 @@ class Buckets:
             del self._all[next(iter(self._all))]
             _forgotten.inc()
         _tracked.set(len(self._all) + 1)
+
+
+class Refusals:
+    """How many requests limits have refused since somebody asked."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def note(self, limit: str, tenant: str) -> None:
+        """A request of a tenant ("": of nobody) was refused."""
+        if len(self._counts) < REFUSALS_MAX or (limit, tenant) in self._counts:
+            self._counts[limit, tenant] += 1
+
+    def taken(self) -> tuple[Exceeded, ...]:
+        """All of them; they are counted anew."""
+        counts, self._counts = self._counts, Counter()
+        return tuple(Exceeded(limit, tenant, count) for (limit, tenant), count in counts.items())
 
 
 def bucket_name(rule: Rule, principal: Principal, *, address: str, route: str) -> str:

@@ -21,6 +21,7 @@ from edge.gateway.health_checks import HealthChecks
 from edge.gateway.http import GatewayHttp
 from edge.gateway.identity import Identities
 from edge.gateway.portal import Portal
+from edge.gateway.reports import Reports, Tell
 from edge.gateway.settings import GatewaySettings
 from edge.gateway.shared_limits import SharedLimits
 from edge.gateway.source import ConfigSource
@@ -59,6 +60,8 @@ class Business:
     elsewhere: Elsewhere | None = None
     """Who passes requests of other regions' tenants on; None: nobody."""
     operator_tenant: str = "system"
+    tell: Tell | None = None
+    """Writes down what workers see of upstreams and limits; None: nobody does."""
 
 
 class NoServices:
@@ -138,6 +141,14 @@ class GatewaySide(Opened):
             workers=self._workers,
         )
         self.gateway.elsewhere = business.elsewhere
+        if business.tell is not None:
+            reports = Reports(
+                self.gateway.upstreams,
+                self.gateway.refusals,
+                business.tell,
+                clock=self._clocks.monotonic,
+            )
+            tasks.keep("reports", reports.run, _ALWAYS)
         checks = HealthChecks(self.gateway.upstreams, clock=self._clocks.monotonic)
         tasks.keep("health checks", checks.run, _ALWAYS)
         self.http = GatewayHttp(self.gateway, body_seconds=self._body_seconds)

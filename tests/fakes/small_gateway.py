@@ -38,10 +38,11 @@ class SmallGateway:
         database: Database | None = None,
         database_url: str = "",
         redis_url: str = "",
-        elsewhere: Any = None,
         real_time: bool = True,
         workers: int = 1,
+        **business: Any,
     ) -> None:
+        """business: further members of `Business`."""
         self.stall = Stall()
         self.clock = FakeClock()
         self._business = Business(
@@ -50,7 +51,7 @@ class SmallGateway:
             database=database,
             database_url=database_url,
             redis_url=redis_url,
-            elsewhere=elsewhere,
+            **business,
         )
         self._settings = settings or GatewaySettings()
         self._key_file = folder / "token-keys.json"

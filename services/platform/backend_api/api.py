@@ -392,6 +392,72 @@ class ConfigRolledBack(Event):
     instead_of: str
 
 
+BREAKER_SECONDS = 30
+"""How long a worker's word that a breaker is open holds, unless it says so again."""
+BreakerState = Literal["open", "half_open"]
+
+
+class OpenBreaker(Record):
+    """An upstream that a worker leaves alone since it failed too often, or is trying again."""
+
+    upstream: str
+    worker: str
+    """A process, until it ends; each learns by itself."""
+    state: BreakerState
+    since: str
+    """RFC 3339, UTC."""
+
+
+class Exceeded(msgspec.Struct, frozen=True):
+    """Requests that a limit has refused."""
+
+    limit: str
+    tenant: str
+    """"": nobody was signed in."""
+    refused: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a worker has seen since it told the last time."""
+
+    worker: str
+    breakers: dict[str, BreakerState]
+    """All that are not closed, by upstream."""
+    opened: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    exceeded: tuple[Exceeded, ...] = ()
+
+
+class BreakerOpened(Event):
+    """A worker leaves an upstream alone for a while, since it failed too often."""
+
+    TYPE: ClassVar[str] = "nexus.platform.gateway_breaker.opened.v1"
+    KEY: ClassVar[str] = "upstream"
+    upstream: str
+    worker: str
+
+
+class BreakerClosed(Event):
+    """A worker asks an upstream again, since it does well."""
+
+    TYPE: ClassVar[str] = "nexus.platform.gateway_breaker.closed.v1"
+    KEY: ClassVar[str] = "upstream"
+    upstream: str
+    worker: str
+
+
+class QuotaExceeded(Event):
+    """A limit has refused requests; told once a minute at most, by each worker."""
+
+    TYPE: ClassVar[str] = "nexus.platform.gateway_quota.exceeded.v1"
+    KEY: ClassVar[str] = "limit"
+    limit: str
+    of_tenant: str
+    """Whose requests; "": nobody was signed in."""
+    refused: int
+    worker: str
+
+
 @dataclass(frozen=True, slots=True)
 class BackendApiSettings:
     """Who the operator is."""

@@ -21,6 +21,7 @@ from services.platform.backend_api.api import (
     ConfigVersionId,
     NewConfig,
     Notice,
+    OpenBreaker,
     Purge,
 )
 from services.platform.backend_api.logic.reading import ConfigError, checksum, from_plain
@@ -87,6 +88,11 @@ async def purge(store: ConfigStore, actor: Actor, body: Purge) -> None:
     await store.tell(Notice(kind="purge", tenant=body.tenant, key=body.key))
 
 
+async def breakers(store: ConfigStore, page: Slice) -> Page[OpenBreaker]:
+    """The upstreams that workers leave alone just now, or are trying again."""
+    return await store.breakers(page)
+
+
 async def flush(store: ConfigStore, actor: Actor) -> None:
     """Has every worker look at each credential anew."""
     _check_operator(store, actor)
@@ -118,6 +124,7 @@ ROUTES: Final = (
     Route("GET", "/active-config", active_config, needs="backend-api.config.read"),
     Route("POST", "/configs/{id}:activate", activate, needs="backend-api.config.activate"),
     Route("POST", "/configs:rollback", rollback, needs="backend-api.config.activate"),
+    Route("GET", "/breakers", breakers, needs="backend-api.breaker.read"),
     Route("POST", "/cache:purge", purge, needs="backend-api.cache.purge"),
     Route("POST", "/credentials:flush", flush, needs="backend-api.credential.flush"),
 )

@@ -10,12 +10,18 @@ from services._kit.paging import Slice
 from services._kit.record import Page
 from services._kit.store import Store
 from services.platform.backend_api.api import (
+    BREAKER_SECONDS,
     CHANNEL,
+    BreakerClosed,
+    BreakerOpened,
     Config,
     ConfigDocument,
     ConfigState,
     ConfigVersion,
     Notice,
+    OpenBreaker,
+    QuotaExceeded,
+    Report,
 )
 from services.platform.backend_api.logic.reading import checksum, encoded
 
@@ -117,6 +123,57 @@ class ConfigStore(Store):
         changed = await self.activate(before, expected=None)
         await self.db.run("UPDATE config_version SET activation = NULL WHERE id = $1", last)
         return changed, last
+
+    async def breakers(self, page: Slice) -> Page[OpenBreaker]:
+        """Those that are not closed, by upstream and worker."""
+        upstream, worker = page.after or ("", "")
+        rows = await self.db.rows(
+            "SELECT upstream, worker, state,"
+            " to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS since"
+            " FROM breaker WHERE (upstream, worker) > ($1, $2)"
+            " AND seen_at > now() - make_interval(secs => $3)"
+            " ORDER BY upstream, worker LIMIT $4",
+            upstream,
+            worker,
+            BREAKER_SECONDS,
+            page.rows,
+        )
+        found = [OpenBreaker(**row) for row in rows]
+        return page.page(found, lambda one: (one.upstream, one.worker))
+
+    async def note(self, report: Report) -> None:
+        """Writes down what a worker of the gateway has seen, and publishes it."""
+        worker, names = report.worker, list(report.breakers)
+        await self.db.run(
+            "DELETE FROM breaker WHERE (worker = $1 AND upstream <> ALL ($2::text[]))"
+            " OR seen_at < now() - make_interval(secs => $3)",
+            worker,
+            names,
+            BREAKER_SECONDS,
+        )
+        if names:
+            await self.db.run(
+                "INSERT INTO breaker (tenant, upstream, worker, state)"
+                " SELECT $1, upstream, $2, state FROM unnest($3::text[], $4::text[])"
+                " AS told (upstream, state)"
+                " ON CONFLICT (tenant, upstream, worker) DO UPDATE SET seen_at = now(),"
+                " state = excluded.state, since ="
+                " CASE WHEN breaker.state = excluded.state THEN breaker.since ELSE now() END",
+                self.tenant,
+                worker,
+                names,
+                list(report.breakers.values()),
+            )
+        await self.publish(
+            *(BreakerOpened(upstream=one, worker=worker) for one in report.opened),
+            *(BreakerClosed(upstream=one, worker=worker) for one in report.closed),
+            *(
+                QuotaExceeded(
+                    limit=one.limit, of_tenant=one.tenant, refused=one.refused, worker=worker
+                )
+                for one in report.exceeded
+            ),
+        )
 
     async def tell(self, notice: Notice) -> None:
         """Tells every worker, once this transaction has ended well."""
