@@ -10,6 +10,7 @@ plan, permissions. Anything else is left alone. What a permission opens is not d
 """
 
 import contextlib
+import math
 import os
 import secrets
 from collections.abc import Iterable
@@ -169,6 +170,8 @@ class Verifier:
             raise TokenRejected("this token is for somebody else")
         texts = (read.sub, read.tenant, read.sid, read.kind, read.plan)
         if not read.sub or not read.tenant or any(len(text) > _TEXT_MAX for text in texts):
+            raise TokenRejected("this token lacks a claim, or has a malformed one")
+        if not (math.isfinite(read.exp) and math.isfinite(read.nbf)):
             raise TokenRejected("this token lacks a claim, or has a malformed one")
         if read.kind not in {"user", "service"} or len(read.permissions) > PERMISSIONS_MAX:
             raise TokenRejected("this token lacks a claim, or has a malformed one")

@@ -128,6 +128,8 @@ BAD = {
     "empty subject": signed({"sub": ""}),
     "no tenant": signed({"tenant": None}),
     "no end": signed({"exp": None}),
+    "an end that never comes": signed({"exp": float("inf")}),
+    "an end that is no number": signed({"exp": float("nan")}),
     "an end that is text": signed({"exp": "tomorrow"}),
     "permissions that are text": signed({"permissions": "a.b.c"}),
     "another kind": signed({"kind": "root"}),
