@@ -44,14 +44,10 @@ PROXY_ERRORS: Final[Mapping[str, tuple[int, str]]] = {
 
 def to_upstream(pairs: Iterable[tuple[str, str]], *, keep_authorization: bool) -> Pairs:
     """A client's fields as an upstream may see them, names in lower case."""
-    lower = [(name.lower(), readable(value)) for name, value in pairs]
-    named = _named(lower)
     return [
         (name, value)
-        for name, value in lower
-        if name not in HOP_BY_HOP
-        and name not in named
-        and name not in _REQUEST_ONLY
+        for name, value in _of_the_message(pairs)
+        if name not in _REQUEST_ONLY
         and not is_ours_to_say(name)
         and (keep_authorization or name not in {"authorization", "x-api-key"})
     ]
@@ -59,15 +55,10 @@ def to_upstream(pairs: Iterable[tuple[str, str]], *, keep_authorization: bool) -
 
 def to_client(pairs: Iterable[tuple[str, str]]) -> Pairs:
     """An upstream's fields as a client may see them, names in lower case."""
-    lower = [(name.lower(), readable(value)) for name, value in pairs]
-    named = _named(lower)
     return [
         (name, value)
-        for name, value in lower
-        if name not in HOP_BY_HOP
-        and name not in named
-        and not name.startswith(_OURS)
-        and name not in {"server", "content-length"}
+        for name, value in _of_the_message(pairs)
+        if not name.startswith(_OURS) and name not in {"server", "content-length"}
     ]
 
 
@@ -125,6 +116,13 @@ def readable(value: str) -> str:
     except UnicodeEncodeError:
         return value.encode("utf-8", "surrogateescape").decode("latin-1")
     return value
+
+
+def _of_the_message(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """All but the fields of one connection; names in lower case."""
+    lower = [(name.lower(), readable(value)) for name, value in pairs]
+    ending = HOP_BY_HOP | _named(lower)
+    return [pair for pair in lower if pair[0] not in ending]
 
 
 def _named(lower: Pairs) -> frozenset[str]:
