@@ -90,7 +90,7 @@ async def pass_on(
 
 async def _connected(
     session: aiohttp.ClientSession, server: Server, outbound: Outbound
-) -> aiohttp.ClientWebSocketResponse:
+) -> aiohttp.ClientWebSocketResponse[bool]:
     offered = first(outbound.headers, "sec-websocket-protocol").split(",")
     return await session.ws_connect(
         URL(server.url.replace("http", "ws", 1) + outbound.target, encoded=True),
