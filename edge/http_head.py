@@ -39,9 +39,10 @@ _BLOCK: Final = re.compile(rb"(?:" + _TOKEN + rb"+:[\t -~\x80-\xff]*\r\n)*")
 _FIELD: Final = re.compile(rb"([^:\r\n]+):[\t ]*([^\r\n]*?)[\t ]*\r\n")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _AMBIGUOUS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)|^//|%2f|%5c|%00", re.IGNORECASE)
-_FORWARDING: Final = frozenset(
+FORWARDING: Final = frozenset(
     {"forwarded", "x-real-ip", "via", "true-client-ip", "cf-connecting-ip", "x-client-ip"}
 )
+"""Fields in which whoever forwards says for whom, beside `x-forwarded-*`; in lower case."""
 _ONCE: Final = frozenset(
     {
         "host",
@@ -154,7 +155,7 @@ def fields_of(pairs: Iterable[tuple[str, str]]) -> Fields:
             )
             continue
         found[name] = value
-        forwarded = forwarded or name in _FORWARDING or name.startswith("x-forwarded")
+        forwarded = forwarded or name in FORWARDING or name.startswith("x-forwarded")
     if count > FIELDS_MAX:
         raise Refusal(431, f"more than {FIELDS_MAX} header fields", code="http.too_many_fields")
     return Fields(

@@ -8,6 +8,8 @@ Never crossing: what belongs to one connection (RFC 9110, section 7.6.1), and wh
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from edge.http_head import FORWARDING
+
 Pairs = list[tuple[str, str]]
 
 HOP_BY_HOP: Final = frozenset(
@@ -22,9 +24,6 @@ HOP_BY_HOP: Final = frozenset(
         "transfer-encoding",
         "upgrade",
     }
-)
-FORWARDING: Final = frozenset(
-    {"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"}
 )
 _OURS: Final = "x-nexus-"
 _REQUEST_ONLY: Final = frozenset({"host", "content-length", "expect"})
