@@ -10,10 +10,12 @@ bucket's size) and w (seconds in which it fills), `RateLimit` with r (tokens lef
 until one may ask again, or until it is full).
 """
 
+import ipaddress
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -153,7 +155,7 @@ def counted_as(kind: KeyKind, principal: Principal, *, address: str, route: str)
     if kind == "all":
         return ""
     if kind == "address" or not principal.id:
-        return f"@{address}"
+        return f"@{_network_of(address)}"
     tenant = principal.tenant
     if not tenant.isalnum():
         # Names are any text to us: one must not look like another's, or like an address.
@@ -161,6 +163,20 @@ def counted_as(kind: KeyKind, principal: Principal, *, address: str, route: str)
     if kind == "tenant":
         return tenant
     return f"{tenant}/{principal.credential if kind == 'key' else principal.id}"
+
+
+@lru_cache(maxsize=4_096)
+def _network_of(address: str) -> str:
+    """An IPv4 address, or the /64 of an IPv6 one: who has one address there has all of them."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def policy_field(rules: Sequence[Rule]) -> str:

@@ -103,6 +103,21 @@ def test_whose_bucket_it_is(key: KeyKind, ada: str, nobody: str) -> None:
     assert bucket_name(limit, NOBODY, address="192.0.2.1", route="shop") == nobody
 
 
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9%eth0", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("no:address", "no:address"),
+        ("", ""),
+    ],
+)
+def test_who_has_an_ipv6_address_has_its_whole_network(address: str, network: str) -> None:
+    assert bucket_name(rule(), NOBODY, address=address, route="shop") == f"many|@{network}"
+
+
 def test_no_name_looks_like_anothers() -> None:
     alike = [
         Principal("b/c", "a"),
