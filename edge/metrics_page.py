@@ -27,6 +27,7 @@ _SECTIONS: Final = (
     ("nexus_hls", "HLS", ""),
     ("nexus_webrtc", "WebRTC", "Of the whole packet plane."),
     ("nexus_http", "HTTP", "Signalling, API, pages; HLS on a connection of its own is above."),
+    ("nexus_gateway", "The gateway", "Business requests: see [gateway](gateway.md)."),
     ("nexus_graphql", "GraphQL", ""),
     (
         "nexus_regions",
@@ -35,10 +36,15 @@ _SECTIONS: Final = (
     ),
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
+    ("nexus_events", "Events", "Outboxes, buses and inboxes: see [events](events.md)."),
     ("nexus_jobs", "Jobs", "Durable jobs of services: see [jobs](jobs.md)."),
     ("nexus_state", "State", "The embedded servers: see [state](state.md)."),
     ("nexus_db", "Database", "Of each process's pool of connections to PostgreSQL."),
-    ("nexus_process", "Processes", "By role (supervisor, edge, media, state, demo) and slot."),
+    (
+        "nexus_process",
+        "Processes",
+        "By role (supervisor, edge, media, state, worker, demo) and slot.",
+    ),
     ("nexus_", "The node", ""),
 )
 _HEAD: Final = """# Metrics
