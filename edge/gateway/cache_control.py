@@ -94,7 +94,9 @@ def keeping(
     said = directives(joined(headers, "cache-control"))
     if status not in STORABLE or "no-store" in said or "private" in said:
         return None
-    if first(headers, "set-cookie"):
+    # A stream of events has no end to wait for.
+    endless = first(headers, "content-type").lower().startswith("text/event-stream")
+    if endless or first(headers, "set-cookie"):
         return None
     explicit = bool(said.keys() & {"public", "s-maxage", "must-revalidate"})
     if authorised and not trusted and not explicit:

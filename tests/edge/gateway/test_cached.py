@@ -204,6 +204,17 @@ async def test_a_write_drops_what_was_kept(gateway: SmallGateway, upstream: Faul
     assert (await gateway.get("/shop/x")).json["count"] == 3
 
 
+async def test_a_stream_of_events_is_passed_on_and_not_kept(
+    gateway: SmallGateway, upstream: FaultUpstream
+) -> None:
+    cached(gateway, upstream)
+    upstream.always = upstream.events
+    async with asyncio.timeout(5), gateway.client.get("/shop/events") as reply:
+        assert await reply.content.readuntil(b"\n\n") == b"data: one\n\n"
+        upstream.release.set()
+        assert await reply.content.read() == b"data: two\n\n"
+
+
 @pytest.mark.parametrize("change", ["write", "purge"])
 async def test_what_was_asked_for_before_a_change_is_not_kept_after(
     gateway: SmallGateway, upstream: FaultUpstream, change: str
