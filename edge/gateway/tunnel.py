@@ -71,6 +71,7 @@ async def pass_on(
         finally:
             seconds = clock() - began
             upstream.settle(ticket, ok=ok, seconds=seconds, now=clock())
+            upstream.report(clock())
         async with theirs:
             chosen = (theirs.protocol,) if theirs.protocol else ()
             ours = web.WebSocketResponse(
