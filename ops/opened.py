@@ -4,20 +4,21 @@ A part subclasses `Opened` and opens into the stack what it owns. It is no regis
 order but that in which things were opened; who restarts what is `ops/tasks.py`'s.
 """
 
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 
-class Opened:
+class Opened(ABC):
     """`async with` it. Leaving closes what was opened, in the reverse order; so does an entering
     that fails half-way."""
 
     _stack: AsyncExitStack | None = None
 
+    @abstractmethod
     async def _start(self, stack: AsyncExitStack) -> None:
         """Opens everything that the part owns into the stack."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         """Raises what `_start` raises."""

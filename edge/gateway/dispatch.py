@@ -278,7 +278,7 @@ def _wire(inbound: Inbound, body: bytes, asked: Asked) -> WireRequest:
 
 
 def _ascii(text: str) -> str:
-    """As a header field may carry it: percent-encoded where it must be, so that no two are alike."""
+    """As a header field may carry it, percent-encoded where it must be: no two become alike."""
     if text.isascii() and text.isprintable() and "%" not in text:
         return text
     return quote(text, safe=_WRITTEN)

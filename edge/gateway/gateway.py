@@ -278,7 +278,7 @@ class Gateway:
             if not verdict.allowed:
                 self._give_back(rules, taken)
                 _limited.inc(labels=(rule.name,))
-                self.refusals.note(rule.name, who.tenant)
+                self.refusals.note(rule.name, tenant=who.tenant)
                 raise _over(rules, rule, verdicts)
             taken.append((name, cost))
         return verdicts

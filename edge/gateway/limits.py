@@ -131,7 +131,7 @@ class Refusals:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def note(self, limit: str, tenant: str) -> None:
+    def note(self, limit: str, *, tenant: str) -> None:
         """A request of a tenant ("": of nobody) was refused."""
         if len(self._counts) < REFUSALS_MAX or (limit, tenant) in self._counts:
             self._counts[limit, tenant] += 1

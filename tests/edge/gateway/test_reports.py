@@ -1,4 +1,4 @@
-"""What workers see of upstreams and limits: shown by a route, told by events, in one transaction."""
+"""What workers see of upstreams and limits: shown by a route, and told of by events."""
 
 import asyncio
 import json
@@ -113,8 +113,8 @@ async def test_refusals_are_counted_and_told_together(
 def test_refusals_are_bounded() -> None:
     refusals = Refusals()
     for number in range(REFUSALS_MAX + 10):
-        refusals.note("few", f"tenant{number}")
-    refusals.note("few", "tenant0")
+        refusals.note("few", tenant=f"tenant{number}")
+    refusals.note("few", tenant="tenant0")
     taken = refusals.taken()
     assert len(taken) == REFUSALS_MAX
     assert taken[0].refused == 2
@@ -158,7 +158,7 @@ async def test_what_is_so_is_said_again_and_what_is_not_new_is_not() -> None:
     await reports.look()
     assert [(one.opened, one.breakers) for one in book.reports[1:]] == [((), {"up0": "open"})]
     for _ in range(2):
-        refusals.note("few", "acme")
+        refusals.note("few", tenant="acme")
         await reports.look()
     assert [len(one.exceeded) for one in book.reports] == [0, 0, 1], "the second one waits"
     clock.advance(EXCEEDED_SECONDS + 1)
