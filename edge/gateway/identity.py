@@ -151,13 +151,15 @@ class Identities:
         consumer = self._consumers.get(digest)
         if consumer is None:
             raise Rejected("this API key is not known", code="auth.invalid")
+        # So called that no user of the tenant is taken for it, nor their answers for each other's.
+        name = f"key:{consumer.name}"
         return Principal(
-            id=consumer.name,
+            id=name,
             tenant=consumer.tenant,
             kind="service",
             permissions=frozenset(consumer.permissions),
             plan=consumer.plan,
-            credential=f"key:{consumer.name}",
+            credential=name,
         )
 
     def _keep(self, known: dict[str, Principal], name: str, found: Principal) -> Principal:

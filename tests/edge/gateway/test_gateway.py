@@ -130,7 +130,7 @@ async def test_api_keys_are_of_the_configuration(gateway: SmallGateway) -> None:
     }
     gateway.configure(consumers=[consumer])
     said = await gateway.get(ITEM, headers=key)
-    assert (said.status, said.json["who"]) == (200, "till")
+    assert (said.status, said.json["who"]) == (200, "key:till")
     gateway.configure(consumers=[{**consumer, "disabled": True}])
     assert (await gateway.get(ITEM, headers=key)).status == 401
 

@@ -49,7 +49,7 @@ def test_a_token_becomes_a_principal_and_stays_one_until_it_ends() -> None:
 def test_an_api_key_becomes_its_consumer() -> None:
     known = identities(FakeClock())
     till = known.find(authorization="", api_key="nxk_till")
-    assert (till.id, till.tenant, till.kind, till.plan) == ("till", "acme", "service", "gold")
+    assert (till.id, till.tenant, till.kind, till.plan) == ("key:till", "acme", "service", "gold")
     assert till.may("shop.order.read")
     assert not till.may("shop.item.read")
     known.configure(())
