@@ -91,7 +91,7 @@ async def test_sockets_are_balanced_by_hash_too(
     )
     upstream.always, second.always = upstream.socket, second.socket
     first: dict[str, str] = {}
-    for number in (*range(12), *range(12)):
+    for number in (*range(24), *range(24)):
         user = f"user{number}"
         headers = gateway.bearer(subject=user)
         async with gateway.client.ws_connect("/shop/chat", headers=headers) as socket:
