@@ -43,7 +43,7 @@ async def test_a_server_that_is_ill_gets_no_requests_until_it_is_well_again(
     assert await asked(gateway) == {"second"}
     assert {one.path for one in upstream.seen} == {"/health?deep=1"}
     text = metrics.render().decode()
-    assert 'nexus_gateway_health_checks_total{upstream="up",outcome="ill"}' in text
+    assert 'nexus_gateway_health_checks_total{outcome="ill",upstream="up"}' in text
     patient.ill = {"second"}
     await eventually(lambda: first.well and not other.well)
     assert await asked(gateway) == {"up"}
