@@ -54,8 +54,10 @@ class Origin(Family):
     def answers(self) -> int:
         """HLS requests that this origin has answered, as far as its workers have told."""
         _, body = fetch(f"{self.url}/metrics")
-        lines = body.decode().splitlines()
-        return int(sum(float(x.split()[-1]) for x in lines if x.startswith("nexus_hls_answers")))
+        name, text = "nexus_hls_requests", body.decode()
+        assert f"# TYPE {name}" in text, "the origin tells nothing of HLS requests"
+        told = (line for line in text.splitlines() if line.startswith(f"{name}_total"))
+        return int(sum(float(line.split()[-1]) for line in told))
 
     def settled_answers(self) -> int:
         """The same once it has not changed for two seconds: workers tell it once a second."""

@@ -77,7 +77,9 @@ def test_the_origin_answers_as_much_for_many_viewers_as_for_few(
         )
         assert not seen.bad, seen.bad
         assert seen.parts >= 0.8 * viewers * seen.distinct_parts * seconds / (seconds + 2)
-        assert asked <= 2 * seen.distinct_parts + JOINING_REQUESTS, "one fetch for each"
+        # The edge asks for nearly every part and playlist once; how nearly is the other's count.
+        fetched = 2 * seen.distinct_parts
+        assert 0.8 * fetched <= asked <= fetched + JOINING_REQUESTS, "one fetch for each"
         if viewers <= 40:
             assert p50 <= LATER_MS_MAX * slack
     if prove:
