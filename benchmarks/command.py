@@ -31,6 +31,7 @@ EXIT_ARGUMENTS: Final = 2
 BENCHES: Final = {
     "webrtc": ("benchmarks.webrtc_load", "WHIP in, WHEP out: CPU a packet, latency, joins, memory"),
     "graphql": ("benchmarks.graphql_query", "GraphQL without network or database: CPU a query"),
+    "gateway": ("benchmarks.gateway_load", "Business requests under wrk, layer by layer"),
     "events": ("benchmarks.events_load", "Events from outbox to effect, over PostgreSQL alone"),
     "jobs": ("benchmarks.jobs_load", "durable jobs: CPU a job, jobs a second"),
     "hls": ("benchmarks.hls_load", "LL-HLS: CPU a request, age of a part at blocked viewers"),

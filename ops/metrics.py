@@ -330,7 +330,7 @@ def _multi_process_value(directory: Path, identity: str) -> type[values.MutexVal
         lambda: identity
     )
 
-    class Value(made):
+    class Value(made):  # type: ignore[misc]  # it has no types
         """It does not look at each count whether its process has been forked: none of ours is."""
 
         def inc(self, amount: float) -> None:
