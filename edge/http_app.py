@@ -134,7 +134,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.monotonic()
     with tracing.span(f"{method} {path}", request.headers):
         answer = await _answer(request, handler)
-    seconds = None if kind == "events" else time.monotonic() - began
+    lasts = kind == "events" or answer.content_type == "text/event-stream"
+    seconds = None if lasts else time.monotonic() - began
     answered(kind, method=method, status=answer.status, seconds=seconds)
     return answer
 

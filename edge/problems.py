@@ -57,6 +57,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "version.conflict": 409,
     "projection.behind": 425,
     "event.too_large": 413,
+    "live.tenant_full": 429,
     "placement.misdirected": 421,
     "placement.moved": 409,
 }

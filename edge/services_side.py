@@ -1,7 +1,9 @@
-"""What one process runs business services on: their database, the kit's runtime, regions, GraphQL.
+"""What one process runs business services on: their database, the kit's runtime, regions, GraphQL,
+and the lists that clients follow.
 
-Owns: the pool of connections, what it asks other regions with, and the task that keeps placements
-fresh. It is made of settings alone, so that edge workers and background workers have the same.
+Owns: the pool of connections, what it asks other regions with, the tasks that keep placements fresh
+and tell of changes. It is made of settings alone, so that edge workers and background workers have
+the same.
 """
 
 from collections.abc import Mapping
@@ -15,14 +17,18 @@ from edge.graphql.routes import GraphqlApi, engine_of
 from edge.regions.side import RegionSide
 from edge.routes import Routed
 from edge.settings import Settings
+from ops.changes import CHANNEL, Changes
 from ops.clock import SYSTEM, Clock
 from ops.db import Database
+from ops.notices import Notices
 from ops.opened import Opened
 from ops.sealing import KeyRing
 from ops.state.places import Addresses, addresses, places
+from ops.tasks import SupervisedGroup
 from services._kit.call import Runtime
 from services._kit.load import load_all
 from services._kit.operation import operations
+from services._live.lists import Lists
 
 KEYS: Final = "keys.json"
 """Name of the file with the keys that seal fields, in the region's folder."""
@@ -64,6 +70,7 @@ class ServicesSide(Opened):
             redis_url=found.redis_url,
             operator_tenant=tenant,
             tell=teller(self.runtime, self.database, tenant=tenant),
+            lists=self.lists,
             elsewhere=None if self.crossing is None else self.crossing.elsewhere,
         )
 
@@ -98,3 +105,25 @@ class ServicesSide(Opened):
             homes=self.regions.homes,
             clock=self._clock,
         )
+        await self._follow_changes(stack)
+
+    async def _follow_changes(self, stack: AsyncExitStack) -> None:
+        """Tells other processes what is committed here, and lists what is committed anywhere."""
+        settings, changes = self._settings, Changes(self.database)
+        notices = Notices(self.addresses.database_url, settings.database)
+        workers = settings.edge.workers or 1
+        self.lists = await stack.enter_async_context(
+            Lists(
+                self.runtime,
+                settings.live,
+                # As in edge/admission.py: the kernel spreads connections by chance.
+                share=min(1.0, 2.0 / workers),
+                notices=notices,
+                clock=self._clock,
+            )
+        )
+        notices.subscribe(CHANNEL, changes.heard)
+        changes.watch(self.lists.changed)
+        tasks = await stack.enter_async_context(SupervisedGroup("changes"))
+        tasks.keep("tell", changes.run)
+        self.database.committed = changes.mark

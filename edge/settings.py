@@ -23,6 +23,7 @@ from ops.tokens import TokenSettings
 from ops.tracing import TracingSettings
 from services._events.settings import EventsSettings
 from services._jobs.settings import JobSettings
+from services._live.settings import LiveSettings
 from services.platform.backend_api.api import BackendApiSettings
 
 
@@ -37,6 +38,7 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     graphql: GraphqlSettings = field(default_factory=GraphqlSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    live: LiveSettings = field(default_factory=LiveSettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
     backend_api: BackendApiSettings = field(default_factory=BackendApiSettings)
     webrtc: WebrtcSettings = field(default_factory=WebrtcSettings)

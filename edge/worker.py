@@ -183,6 +183,8 @@ class Worker(Opened):
             Door(around, http.protocol, room=self._room(), tasks=self.tasks)
         )
         stack.callback(self.events.stop)
+        if services is not None:
+            stack.callback(services.lists.stop)
         self.certificates = self._certificates(stack)
         await self.door.listen(self._inherited.http)
         if self.certificates is not None:

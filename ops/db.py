@@ -20,7 +20,7 @@ are in each service's `store.py`.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -134,17 +134,30 @@ class Pin(NamedTuple):
     tenant: str
 
 
+Committed = Callable[[str, frozenset[str]], None]
+"""Takes the schema and the tenants of a committed transaction; no tenants: it may be any."""
+
+
 class Session:
     """One checked-out connection. Statements run as the pin's role, seeing the pin's tenant alone.
 
     Raises, from every method: DatabaseFault, Duplicate, Violation.
     """
 
-    __slots__ = ("_connection", "pin")
+    __slots__ = ("_committed", "_concerned", "_connection", "pin")
 
-    def __init__(self, connection: asyncpg.Connection, pin: Pin) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, pin: Pin, committed: Committed | None = None
+    ) -> None:
+        """committed: told of each transaction that was."""
         self._connection = connection
+        self._committed = committed
+        self._concerned: set[str] = set()
         self.pin = pin
+
+    def concerns(self, tenant: str) -> None:
+        """Says that this transaction writes rows of a tenant that is not the pin's."""
+        self._concerned.add(tenant)
 
     async def row(self, sql: str, *values: Any) -> Row | None:
         """The first row, or None."""
@@ -202,6 +215,7 @@ class Session:
 
         What the body raises stays what it is: an OSError there need not be the database's.
         """
+        outermost = not self._connection.is_in_transaction()
         transaction = self._connection.transaction()
         try:
             await transaction.start()
@@ -223,6 +237,10 @@ class Session:
             await transaction.commit()
         except _FAULTS as fault:
             raise translated(fault) from fault
+        if outermost and self._committed is not None and self.pin.role != RELAY_ROLE:
+            tenants = self._concerned or {self.pin.tenant} - {""}
+            self._concerned = set()
+            self._committed(self.pin.schema, frozenset(tenants))
 
     @property
     def in_transaction(self) -> bool:
@@ -255,6 +273,8 @@ class Database:
         """By schema; longest unused first."""
         self._opening: set[str] = set()
         self._closed = False
+        self.committed: Committed | None = None
+        """Told of each transaction of a service's role that has been committed."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -500,7 +520,7 @@ class Checkout:
 
     async def __aenter__(self) -> Session:
         self._connection = connection = await self._database.acquire(self._pin)
-        return Session(connection, self._pin)
+        return Session(connection, self._pin, self._database.committed)
 
     async def __aexit__(
         self,

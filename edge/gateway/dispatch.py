@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from edge.gateway import tunnel
+from edge.gateway import live, tunnel
 from edge.gateway.exchange import Answer, Inbound, Whole, check_length
 from edge.gateway.fields import (
     HOP_BY_HOP,
@@ -76,6 +76,8 @@ class Dispatch:
         chance: Callable[[], float],
     ) -> None:
         self._services = services
+        self.lists: live.Lists | None = None
+        """Who follows lists; None: they are answered once."""
         self._proxy = proxy
         self._session = session
         self._upstreams = upstreams
@@ -92,9 +94,50 @@ class Dispatch:
             return await self._service(asked, asked.treatment.operation, conditions)
         return await self._upstream(asked, conditions)
 
+    def streams(self, asked: Asked) -> bool:
+        """Whether this is a list that the caller wants to follow."""
+        operation, inbound = asked.treatment.operation, asked.inbound
+        return (
+            self.lists is not None
+            and operation is not None
+            and inbound.method == "GET"
+            # A composition reads its answers to the end.
+            and inbound.raw is not None
+            and live.wants_events(inbound.headers.get("Accept", ""))
+            and operation.is_list
+        )
+
+    async def follow(self, asked: Asked) -> Answer:
+        """The list and its changes, for whom `streams` says so. Raises NexusError."""
+        treatment, headers = asked.treatment, asked.inbound.headers
+        assert treatment.operation is not None
+        assert self.lists is not None
+        if treatment.response is not None and treatment.response.json is not None:
+            raise live.not_streamed()
+        return await live.follow(
+            self.lists,
+            treatment.operation,
+            await self._request(asked, treatment.operation, None),
+            resume=headers.get("Last-Event-ID", ""),
+            principal=asked.principal,
+        )
+
     async def _service(
         self, asked: Asked, operation: Operation, conditions: Pairs | None
     ) -> Answer:
+        request = await self._request(asked, operation, conditions)
+        reply = await self._services.call(operation, request)
+        if reply.wire is not None:
+            wire = reply.wire
+            pairs = [(name.lower(), value) for name, value in wire.headers]
+            return Answer(wire.status, pairs, wire.body)
+        pairs = [(name.lower(), value) for name, value in reply.headers.items()]
+        return Answer(reply.status, pairs, reply.body)
+
+    async def _request(
+        self, asked: Asked, operation: Operation, conditions: Pairs | None
+    ) -> Request:
+        """The request as the kit takes it, its body read."""
         inbound, treatment = asked.inbound, asked.treatment
         headers = inbound.headers
         body = b""
@@ -107,7 +150,7 @@ class Dispatch:
             tag = headers.get("If-None-Match", "")
         else:
             tag = next((value for name, value in conditions if name == "if-none-match"), "")
-        request = Request(
+        return Request(
             actor=asked.principal.actor(address=inbound.address, trace=trace_of(inbound)),
             path=asked.parameters,
             query=inbound.query,
@@ -119,13 +162,6 @@ class Dispatch:
             idempotency_key=headers.get("Idempotency-Key", "") if not operation.route.reads else "",
             wire=_wire(inbound, body, asked) if operation.route.wire else None,
         )
-        reply = await self._services.call(operation, request)
-        if reply.wire is not None:
-            wire = reply.wire
-            pairs = [(name.lower(), value) for name, value in wire.headers]
-            return Answer(wire.status, pairs, wire.body)
-        pairs = [(name.lower(), value) for name, value in reply.headers.items()]
-        return Answer(reply.status, pairs, reply.body)
 
     async def _upstream(self, asked: Asked, conditions: Pairs | None) -> Answer:
         inbound, treatment = asked.inbound, asked.treatment

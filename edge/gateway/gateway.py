@@ -27,6 +27,7 @@ from edge.gateway.exchange import Answer, Inbound, Stream, problem
 from edge.gateway.fields import Pairs, first, without
 from edge.gateway.identity import NOBODY, Identities, Principal, check_access
 from edge.gateway.limits import Buckets, Refusals, Rule, Verdict, bucket_name, limit_field
+from edge.gateway.live import Lists
 from edge.gateway.plan import GRAPHQL, Compiled, Treatment, compiled, path_of
 from edge.gateway.proxy import Proxy
 from edge.gateway.route_table import Match
@@ -145,6 +146,10 @@ class Gateway:
             self._answers.cache.purge()
             _configured.inc()
 
+    def stream(self, lists: Lists | None) -> None:
+        """By whom lists are followed from now on; None: they are answered once."""
+        self._dispatch.lists = lists
+
     @property
     def config(self) -> Config:
         """What holds now."""
@@ -239,6 +244,9 @@ class Gateway:
 
     async def _in_time(self, asked: Asked) -> Answer:
         treatment = asked.treatment
+        if self._dispatch.streams(asked):
+            # Its head comes as soon as the plain list would; the rest has no deadline.
+            return await self._dispatch.follow(asked)
         seconds = seconds_of(asked.inbound, treatment)
         if not seconds or treatment.operation is None:
             if treatment.caching is None and asked.inbound.method == "GET":

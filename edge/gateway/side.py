@@ -20,6 +20,7 @@ from edge.gateway.gateway import Clocks, Elsewhere, Gateway
 from edge.gateway.health_checks import HealthChecks
 from edge.gateway.http import GatewayHttp
 from edge.gateway.identity import Identities
+from edge.gateway.live import Lists
 from edge.gateway.portal import Portal
 from edge.gateway.reports import Reports, Tell
 from edge.gateway.settings import GatewaySettings
@@ -57,6 +58,8 @@ class Business:
     """The same database, for a connection on which configurations are told."""
     redis_url: str = ""
     """Where limits are shared; "": every worker counts its share."""
+    lists: Lists | None = None
+    """Who follows lists; None: they are answered once."""
     elsewhere: Elsewhere | None = None
     """Who passes requests of other regions' tenants on; None: nobody."""
     operator_tenant: str = "system"
@@ -140,6 +143,7 @@ class GatewaySide(Opened):
             shared=self._shared(stack, tasks),
             workers=self._workers,
         )
+        self.gateway.stream(business.lists)
         self.gateway.elsewhere = business.elsewhere
         if business.tell is not None:
             reports = Reports(

@@ -204,6 +204,7 @@ class Projector:
             for tenant, group in groupby(rows, itemgetter("tenant")):
                 # For this transaction alone; the pin of the session stays.
                 await session.run("SELECT set_config('nexus.tenant', $1, true)", tenant)
+                session.concerns(tenant)
                 for row in group:
                     event = projection.codec.decode(row["type"], data=row["data"])
                     if event is not None:

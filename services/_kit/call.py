@@ -11,8 +11,8 @@ run again, since nothing of it has happened. What goes wrong is raised as the ty
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -68,6 +68,19 @@ class Reply:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     wire: WireResponse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A list as somebody asked for it, to be read again and again."""
+
+    operation: Operation
+    tenant: str
+    name: Hashable
+    """Equal for those who are shown the same."""
+    read: Callable[[], Coroutine[Any, Any, Page[Any]]]
+    show: Callable[[Any], bytes]
+    """A page or an item of it as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +183,26 @@ class Runtime:
         if isinstance(answer, Stored):
             return msgspec.json.decode(answer.body, type=operation.result) if answer.body else None
         return answer
+
+    async def standing(self, operation: Operation, request: Request) -> Standing:
+        """A list that is going to be read often. Raises what can be refused without reading."""
+        assert operation.is_list, operation.name
+        actor = replace(request.actor, address="", trace="")
+        call = await self._decode(operation, replace(request, actor=actor))
+        wanted = _fields_wanted(request.query) if "fields=" in request.query else None
+
+        async def read() -> Page[Any]:
+            page: Page[Any] = await self._run(call, encode=False)
+            return page
+
+        def show(shown: Any) -> bytes:
+            return self._encoder.encode(shown if wanted is None else _only(shown, wanted))
+
+        # What a shared cache may keep is the same for a tenant's callers; else each has their own.
+        who = None if operation.route.cache_seconds else (actor.id, actor.kind, actor.permissions)
+        asked = (frozenset(request.path.items()), request.query)
+        name = (operation.name, actor.tenant, who, actor.session if who else "", asked)
+        return Standing(operation, actor.tenant, name, read, show)
 
     async def many(
         self, service: Service, entity: Entity, actor: Actor, ids: tuple[str, ...]
