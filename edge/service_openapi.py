@@ -30,6 +30,12 @@ _PROBLEMS: Final = {
     "429": "The caller's limit is used up; Retry-After says for how long.",
     "503": "Something this needs is away; Retry-After says for how long.",
 }
+_EVENTS: Final = {
+    "type": "string",
+    "description": "The list as it is and as it changes (WHATWG HTML, server-sent events): event"
+    " `page` with what JSON would answer, then `created`, `updated` and `removed` with one item,"
+    " `kept` with the keys of all that are left, `end` with the reason.",
+}
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +139,9 @@ def _operation(operation: Operation, schemas: Any, components: Mapping[str, Any]
         parameters.append(_header("Idempotency-Key", text, route.needs_key))
     if _answers(operation) and not route.wire:
         parameters.append(_fields())
+    if _is_followed(operation):
+        text = "The id of the last event that a client of the list's events has seen."
+        parameters.append(_header("Last-Event-ID", text, required=False))
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
@@ -156,6 +165,8 @@ def _responses(operation: Operation, schema: Any) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "It is done." if not route.reads else "Here it is."}
     if schema is not None:
         success["content"] = {"application/json": {"schema": schema}}
+    if _is_followed(operation):
+        success["content"]["text/event-stream"] = {"schema": _EVENTS}
     answers: dict[str, Any] = {str(status): success}
     if route.reads and _has_version(operation):
         answers["304"] = {"description": "It is what If-None-Match names."}
@@ -175,6 +186,11 @@ def _responses(operation: Operation, schema: Any) -> dict[str, Any]:
     for known in sorted(possible):
         answers[known] = {"$ref": f"#/components/responses/{known}"}
     return answers
+
+
+def _is_followed(operation: Operation) -> bool:
+    """Whether who prefers events gets the list and its changes (`edge/gateway/live.py`)."""
+    return operation.is_list and operation.route.reads and not operation.route.wire
 
 
 def _has_version(operation: Operation) -> bool:

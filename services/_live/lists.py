@@ -62,8 +62,7 @@ class _Followed:
         self.ended = False
         """Nobody is to join it any more."""
         self.read_at = -math.inf
-        fields = standing.operation.item.__struct_fields__
-        self.key = "id" if "id" in fields else fields[0]
+        self.key = item_key(standing.operation)
         self.rows = (standing.operation.service.schema, standing.tenant)
         """Whose rows it shows."""
 
@@ -332,3 +331,9 @@ class Lists:
         self._forget(followed)
         for known in tuple(followed.streams):
             known.end(why)
+
+
+def item_key(operation: Operation) -> str:
+    """The member that names an item of a list: its id, or else its first."""
+    fields: tuple[str, ...] = operation.item.__struct_fields__
+    return "id" if "id" in fields else fields[0]

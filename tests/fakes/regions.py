@@ -36,6 +36,8 @@ from ops.tokens import Issuer, TokenSettings, load_keys
 from services._kit.call import Runtime
 from services._kit.load import schemas
 from services._kit.operation import operations
+from services._live.lists import Lists
+from services._live.settings import LiveSettings
 from services.platform.placement.service import SERVICE
 from tests.fakes.calls import KEYS
 from tests.fakes.notes.service import NOTES
@@ -116,7 +118,9 @@ class Region:
             settings={"placement": settings},
             homes=self.homes,
         )
-        gateway = await stack.enter_async_context(self._gateway(side))
+        lists = await stack.enter_async_context(Lists(self.runtime, LiveSettings()))
+        self.database.committed = lists.changed
+        gateway = await stack.enter_async_context(self._gateway(side, lists))
         admission = Admission(
             LimitSettings(), trusted_proxies=(), workers=1, clock=SYSTEM.monotonic
         )
@@ -183,10 +187,11 @@ class Region:
         found = self.postgres.run("SELECT epoch FROM placement.placement WHERE name = $1", tenant)
         return int(found or 0)
 
-    def _gateway(self, side: RegionSide) -> GatewaySide:
+    def _gateway(self, side: RegionSide, lists: Lists) -> GatewaySide:
         business = Business(
             self.runtime,
             operations(SERVICES),
+            lists=lists,
             elsewhere=side.crossing.elsewhere,
         )
         loop = asyncio.get_running_loop()

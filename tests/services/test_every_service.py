@@ -29,7 +29,10 @@ from services._kit.load import load_all, schemas
 from services._kit.operation import Operation, operations
 from services._kit.record import LIMIT_MAX
 from services._kit.service import METHODS, Service
+from services._live.lists import item_key
 from tests.fakes.calls import Calls, actor, served
+from tests.fakes.follower import Follower
+from tests.fakes.following import following
 from tests.fakes.postgres import Postgres, PostgresServer
 from tests.tidy.tree import ROOT
 
@@ -244,6 +247,27 @@ async def test_a_list_obeys_its_limit(calls: Calls, operation: Operation) -> Non
     request = _request(operation, STRANGER, query=f"limit={LIMIT_MAX + 1}")
     with pytest.raises(Rejected):
         await calls.runtime.call(operation, request)
+
+
+@each_operation
+async def test_a_list_can_be_followed(calls: Calls, operation: Operation) -> None:
+    """By whoever may read it; of a stranger's tenant there is nothing to follow."""
+    if not operation.is_list:
+        return
+    async with following(calls) as live:
+        with pytest.raises(SignedOut):
+            await live.lists.listen(operation, _request(operation, ANONYMOUS))
+        request = _request(operation, STRANGER)
+        if operation.parameters:
+            with pytest.raises(NotFound):
+                await live.lists.listen(operation, request)
+            return
+        stream = await live.lists.listen(operation, request)
+        seen = Follower(key=item_key(operation))
+        (page,) = seen.feed(await stream.read())
+        stream.close()
+        plain = await calls.runtime.call(operation, request)
+        assert (page.kind, page.data) == ("page", json.loads(plain.body))
 
 
 @each_service
