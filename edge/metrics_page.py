@@ -37,6 +37,11 @@ _SECTIONS: Final = (
     ("nexus_hook", "The authorisation hook", ""),
     ("nexus_limits", "Limits", "What was refused, and why: see [limits](limits.md)."),
     ("nexus_events", "Events", "Outboxes, buses and inboxes: see [events](events.md)."),
+    (
+        "nexus_live",
+        "Followed lists",
+        "Lists as server-sent events: see [live lists](live-lists.md).",
+    ),
     ("nexus_jobs", "Jobs", "Durable jobs of services: see [jobs](jobs.md)."),
     ("nexus_state", "State", "The embedded servers: see [state](state.md)."),
     ("nexus_db", "Database", "Of each process's pool of connections to PostgreSQL."),
