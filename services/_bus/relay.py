@@ -33,7 +33,7 @@ from services._events.settings import EventsSettings
 
 SCHEMAS_AT_ONCE: Final = 4
 TELL_SECONDS: Final = 1.0
-"""How often the lag of an outbox that cannot be read on is looked at."""
+"""How often the lag of an outbox is looked at, while it is."""
 _SETTLED: Final = ("partition", "fence", "epoch", "xid", "seq")
 
 _relayed = counter("nexus_events_relayed", "Events carried from an outbox to the bus.", ["schema"])
@@ -128,9 +128,13 @@ class Relay:
         return len(rows)
 
     async def _look(self, schema: str) -> None:
+        # First: what cannot be carried is what the figure is for, and is not to be forgotten.
+        await self._tell(schema)
         if await self.relay(schema):
             self._watch.found(schema)
-            return
+
+    async def _tell(self, schema: str) -> None:
+        """How long something has waited, at most once in TELL_SECONDS; it is looked at again."""
         now = self._clock.monotonic()
         if now - self._told.get(schema, now - TELL_SECONDS) < TELL_SECONDS:
             return

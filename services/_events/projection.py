@@ -179,7 +179,8 @@ class Projector:
         async with self._database.relay(schema) as session:
             found = await session.rows(_READ, *itemgetter(*_CURSOR)(place), most)
         rows = list(takewhile(itemgetter("safe"), found))
-        if len(rows) < len(found):
+        if found:
+            # Also what cannot be applied yet, or fails: it is not forgotten, and its age is told.
             self._watch.keep(schema)
         name = f"{schema}.{projection.name}"
         if place["active"]:

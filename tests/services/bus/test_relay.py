@@ -7,12 +7,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from ops import metrics
 from ops.db import Database, DatabaseSettings
 from ops.notices import Notices
+from ops.watch import WATCH_SECONDS
 from services._bus.port import BusFault
-from services._bus.relay import Relay
+from services._bus.relay import TELL_SECONDS, Relay
 from services._events.event import Envelope
 from services._events.outbox import EVENTS_MAX, EventRefused, publish
+from tests.fakes.clock import FakeClock
 from tests.fakes.courier import (
     SETTINGS,
     Life,
@@ -151,6 +154,58 @@ async def test_a_failed_send_is_sent_again(life: Life) -> None:
         await relay.relay("sender")
     assert await relay.relay("sender") == 1
     assert bus.heard == ["a"]
+
+
+async def test_what_cannot_be_sent_for_long_is_told_and_not_forgotten(life: Life) -> None:
+    """Longer than a transaction may run, and with nothing written meanwhile."""
+    bus, clock, tries = Listener(), FakeClock(), 0
+    relay = Relay(
+        life.database,
+        bus,
+        life.notices,
+        schemas=["sender"],
+        region="eu1",
+        settings=SETTINGS,
+        clock=clock,
+    )
+
+    async def fail() -> None:
+        nonlocal tries
+        tries += 1
+        bus.meanwhile = fail
+        raise BusFault("not now")
+
+    async def tried() -> bool:
+        return tries > known
+
+    async def sent() -> bool:
+        return bus.heard == ["a"]
+
+    bus.meanwhile = fail
+    async with life.database.session("sender", tenant="acme") as session:
+        await say(session, Moved(thing="a", number=1))
+    life.keep("relay", relay.run)
+    for _ in range(4):
+        known = tries
+        await until(tried)
+        clock.advance(WATCH_SECONDS / 2)
+    assert _lag() > 0
+    bus.meanwhile = None
+    await until(sent)
+    clock.advance(TELL_SECONDS)
+
+    async def nothing_waits() -> bool:
+        return _lag() == 0
+
+    await until(nothing_waits)
+    await life.group.stop()
+
+
+def _lag() -> float:
+    """As Prometheus is told."""
+    name = 'nexus_events_outbox_lag_seconds{schema="sender"}'
+    lines = metrics.render().decode().splitlines()
+    return float(next(line for line in lines if line.startswith(name)).rpartition(" ")[2])
 
 
 async def test_a_partition_has_one_relay_at_a_time(life: Life) -> None:

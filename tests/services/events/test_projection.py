@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ops.db import Session
+from ops.watch import WATCH_SECONDS
 from services._events.projection import (
     Behind,
     Projection,
@@ -16,6 +17,7 @@ from services._events.projection import (
     wait_for,
 )
 from services._events.store import execute
+from tests.fakes.clock import FakeClock
 from tests.fakes.courier import (
     BOARD,
     SETTINGS,
@@ -137,6 +139,38 @@ async def test_what_fails_leaves_its_place(life: Life, postgres: Postgres) -> No
         await drain(projector(life, broken), broken)
     assert postgres.run("SELECT count(*) FROM sender.board") == 0
     assert await drain(projector(life)) == 6
+
+
+async def test_what_fails_for_long_is_tried_again_for_as_long(life: Life) -> None:
+    """Longer than a transaction may run, and with nothing written meanwhile."""
+    clock, tries, broken = FakeClock(), 0, True
+
+    async def fail(session: Session, generation: int, recorded: Recorded) -> None:
+        nonlocal tries
+        tries += 1
+        if broken:
+            raise ZeroDivisionError
+        await show(session, generation, recorded)
+
+    async def tried() -> bool:
+        return tries > known
+
+    async def shown() -> bool:
+        async with life.database.session("sender", tenant="acme") as session:
+            return bool(await session.value("SELECT moves FROM board"))
+
+    failing = {"sender": (replace(BOARD, apply=fail),)}
+    made = Projector(life.database, life.notices, failing, SETTINGS, clock)
+    async with life.database.session("sender", tenant="acme") as session:
+        await move(session, "a")
+    life.keep("project", made.run)
+    for _ in range(4):
+        known = tries
+        await until(tried)
+        clock.advance(WATCH_SECONDS / 2)
+    broken = False
+    await until(shown)
+    await life.group.stop()
 
 
 async def test_a_reader_may_wait_for_what_it_wrote(life: Life) -> None:
