@@ -115,6 +115,46 @@ ALERTS: Final = (
         "A bug of the packet plane ended sessions on {{ $labels.instance }}",
         "Keep the log and report it.",
     ),
+    Alert(
+        "NexusStateDown",
+        "nexus_state_up == 0",
+        10,
+        "page",
+        "{{ $labels.server }} of {{ $labels.instance }} does not answer",
+        "Services answer 503 until it does. Its own log lies in the state directory.",
+    ),
+    Alert(
+        "NexusEventsWait",
+        "max by (instance, schema) (nexus_events_outbox_lag_seconds) > 30",
+        60,
+        "page",
+        "Events of {{ $labels.schema }} have waited for {{ $value | humanizeDuration }}",
+        "The bus is away, or a transaction that writes is open somewhere in the database's cluster.",
+    ),
+    Alert(
+        "NexusReadModelBehind",
+        "max by (instance, projection) (nexus_events_projection_lag_seconds) > 30",
+        60,
+        "page",
+        "{{ $labels.projection }} lacks events of the last {{ $value | humanizeDuration }}",
+        "Lists show old data. The workers' log says whether applying fails; if not, add workers.",
+    ),
+    Alert(
+        "NexusDeadLetters",
+        "sum by (instance, consumer) (increase(nexus_events_dead_letters_total[10m])) > 0",
+        0,
+        "ticket",
+        "{{ $labels.consumer }} gave up on events on {{ $labels.instance }}",
+        "nexus events dead lists them, and why; replay or discard them.",
+    ),
+    Alert(
+        "NexusDeadJobs",
+        'sum by (instance, service) (increase(nexus_jobs_ended_total{outcome="dead"}[10m])) > 0',
+        0,
+        "ticket",
+        "Jobs of {{ $labels.service }} are dead on {{ $labels.instance }}",
+        "nexus jobs dead lists them, and why; they wait for a replay.",
+    ),
 )
 
 

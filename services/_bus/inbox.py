@@ -109,6 +109,8 @@ class Inbox:
         self._look_at = 0.0
         """When to look for parked events that are due, monotonic."""
         self.consumer = consumer
+        # Told from the start: the first dead letter is to be seen as one more than none.
+        _dead.inc(0.0, labels=(consumer.name,))
 
     async def take(self, envelope: Envelope) -> None:
         """Has the event's effect happen, or parks it. Raises DatabaseFault: neither was done."""

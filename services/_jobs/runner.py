@@ -105,6 +105,9 @@ class Runner:
         self._stopping = False
         self._group = SupervisedGroup("jobs", tasks_max=settings.running_max)
         _places.inc(settings.running_max)
+        for schema in self._work:
+            # Told from the start: the first dead job is to be seen as one more than none.
+            _ended.inc(0.0, labels=(schema, Outcome.DEAD))
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()

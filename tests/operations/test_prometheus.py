@@ -1,6 +1,6 @@
 """The dashboard's and the alerts' queries on a real Prometheus that scrapes a real node.
 
-One node with a publisher, WebRTC viewers and an HLS player is up for all of them.
+One node with state, a publisher, WebRTC viewers and an HLS player is up for all of them.
 """
 
 import json
@@ -17,6 +17,7 @@ import pytest
 from ops.dashboards.alerts import ALERTS
 from ops.dashboards.panels import ROWS
 from tests.end_to_end.family import Family, fetch, wait_until
+from tests.fakes.state_node import data_directory
 from tests.fakes.swarm_clients import SwarmClients
 from tests.operations.prometheus import Prometheus
 
@@ -84,7 +85,14 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory = tmp_path_factory.mktemp("scene")
     with (
-        Family(directory, NEXUS_AUTH_KEYS=KEYS, NEXUS_HLS_LINGER_SECONDS="5") as family,
+        data_directory() as data,
+        Family(
+            directory,
+            NEXUS_AUTH_KEYS=KEYS,
+            NEXUS_HLS_LINGER_SECONDS="5",
+            NEXUS_NODE_ROLES="edge,media,state,worker",
+            NEXUS_STATE_DATA_DIR=str(data),
+        ) as family,
         SwarmClients(family.url, key=KEY) as clients,
         Prometheus(
             directory, target=family.url.removeprefix("http://"), rules=RULES, key=KEY
