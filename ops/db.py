@@ -144,7 +144,7 @@ class Session:
     Raises, from every method: DatabaseFault, Duplicate, Violation.
     """
 
-    __slots__ = ("_committed", "_concerned", "_connection", "pin")
+    __slots__ = ("_committed", "_concerned", "_connection", "_depth", "pin")
 
     def __init__(
         self, connection: asyncpg.Connection, pin: Pin, committed: Committed | None = None
@@ -153,6 +153,8 @@ class Session:
         self._connection = connection
         self._committed = committed
         self._concerned: set[str] = set()
+        self._depth = 0
+        """Transactions that are open, one within another."""
         self.pin = pin
 
     def concerns(self, tenant: str) -> None:
@@ -215,7 +217,6 @@ class Session:
 
         What the body raises stays what it is: an OSError there need not be the database's.
         """
-        outermost = not self._connection.is_in_transaction()
         transaction = self._connection.transaction()
         try:
             await transaction.start()
@@ -226,18 +227,21 @@ class Session:
             if isinstance(fault, _FAULTS):
                 raise translated(fault) from fault
             raise
+        self._depth += 1
         try:
             yield self
         except BaseException:
+            self._depth -= 1
             # A connection that cannot even roll back is closed when it is given back.
             with suppress(*_FAULTS):
                 await transaction.rollback()
             raise
+        self._depth -= 1
         try:
             await transaction.commit()
         except _FAULTS as fault:
             raise translated(fault) from fault
-        if outermost and self._committed is not None and self.pin.role != RELAY_ROLE:
+        if not self._depth and self._committed is not None and self.pin.role != RELAY_ROLE:
             tenants = self._concerned or {self.pin.tenant} - {""}
             self._concerned = set()
             self._committed(self.pin.schema, frozenset(tenants))
