@@ -101,8 +101,6 @@ class Dispatch:
             self.lists is not None
             and operation is not None
             and inbound.method == "GET"
-            # A composition reads its answers to the end.
-            and inbound.raw is not None
             and live.wants_events(inbound.headers.get("Accept", ""))
             and operation.is_list
         )

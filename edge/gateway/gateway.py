@@ -144,6 +144,8 @@ class Gateway:
         self.checksum = checksum(config)
         if before is not None:
             self._answers.cache.purge()
+            if before.config.consumers != config.consumers:
+                self._renew()
             _configured.inc()
 
     def stream(self, lists: Lists | None) -> None:
@@ -158,6 +160,11 @@ class Gateway:
     def purge(self, *, tenant: str = "", key: str = "") -> int:
         """Drops kept answers of a tenant ("": of all) with a surrogate key ("": all)."""
         return self._answers.cache.purge(tenant=tenant, key=key)
+
+    def flush(self) -> None:
+        """Has each credential looked at anew, those of streams under way too."""
+        self.identities.flush()
+        self._renew()
 
     async def answer(self, inbound: Inbound, principal: Principal | None = None) -> Answer:
         """The answer to a request; whoever sends it closes its stream. principal: who asks, if
@@ -241,6 +248,10 @@ class Gateway:
         """CORS fields of the answer to a request that is answered beside the gateway."""
         treatment = self._compiled.beside.get(inbound.path)
         return [] if treatment is None else _cross_origin(treatment, inbound)
+
+    def _renew(self) -> None:
+        if self._dispatch.lists is not None:
+            self._dispatch.lists.renew()
 
     async def _in_time(self, asked: Asked) -> Answer:
         treatment = asked.treatment

@@ -37,6 +37,10 @@ class Lists(Protocol):
         until_unix: float = math.inf,
     ) -> Stream: ...
 
+    def renew(self) -> None:
+        """Ends all streams, so that each client shows its credential again."""
+        ...
+
 
 async def follow(
     lists: Lists, operation: Operation, request: Request, *, resume: str, principal: Principal

@@ -141,7 +141,7 @@ class ConfigSource:
         elif notice.kind == "purge":
             self._gateway.purge(tenant=notice.tenant, key=notice.key)
         else:
-            self._gateway.identities.flush()
+            self._gateway.flush()
 
     async def _listen(self) -> asyncpg.Connection | None:
         """A connection on which notices come; None: the database is away."""

@@ -36,6 +36,8 @@ FULL_SECONDS: Final = 5
 """When to come again, if there are too many streams."""
 TASKS_BESIDE: Final = 8
 """Tasks beside those of lists that are read again."""
+_STOPPING: Final = Unavailable("this node stops", code="node.stopping")
+_RENEW: Final = Unavailable("credentials are looked at anew", code="auth.renew")
 
 _streams = gauge("nexus_live_streams", "Streams of lists that are open.")
 _lists = gauge("nexus_live_lists", "Lists that are followed; many streams may show one.")
@@ -137,8 +139,11 @@ class Lists:
     def stop(self) -> None:
         """Ends every stream, and lets no other begin. Idempotent."""
         self._stopped = True
-        for followed in tuple(self._followed.values()):
-            self._end(followed, Unavailable("this node stops", code="node.stopping"))
+        self._end_all(_STOPPING)
+
+    def renew(self) -> None:
+        """Ends every stream: who comes again shows a credential that is looked at anew."""
+        self._end_all(_RENEW)
 
     async def listen(
         self,
@@ -252,7 +257,7 @@ class Lists:
         made.put([b"retry: %d\n\n" % settings.retry_ms + b"".join(map(stream.event, first))])
         followed.streams.add(made)
         if self._stopped:
-            made.end(Unavailable("this node stops", code="node.stopping"))
+            made.end(_STOPPING)
         return made
 
     def _follow(self, standing: Standing) -> _Followed:
@@ -325,6 +330,10 @@ class Lists:
         pieces = [stream.event(change) for change in found]
         for known in tuple(followed.streams):
             known.put(pieces)
+
+    def _end_all(self, why: NexusError) -> None:
+        for followed in tuple(self._followed.values()):
+            self._end(followed, why)
 
     def _end(self, followed: _Followed, why: NexusError) -> None:
         """Ends its streams; who asks next begins with a reading of their own."""

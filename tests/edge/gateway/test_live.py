@@ -1,6 +1,7 @@
 """A list is followed over HTTP as it is asked for once: same rights, limits and problems."""
 
 import asyncio
+import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -220,6 +221,29 @@ async def test_it_ends_with_the_token(door: Door) -> None:
         seen = await followed.until(lambda seen: seen.ended)
         assert seen.ended["code"] == "auth.expired"
         assert await followed.answer.content.read() == b"", "and nothing behind it"
+
+
+async def test_it_ends_when_keys_are_taken_away(door: Door) -> None:
+    key = "a key of the till"
+    consumer = {
+        "name": "till",
+        "tenant": "acme",
+        "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "permissions": ["notes.*"],
+    }
+    door.gateway.configure(consumers=[consumer])
+    asked = {"X-Api-Key": key} | EVENTS
+    async with door.gateway.client.get(NOTES_PATH, headers=asked) as answer:
+        followed = Followed(answer, Follower())
+        await followed.until(lambda seen: seen.events)
+        door.gateway.configure(consumers=[])
+        seen = await followed.until(lambda seen: seen.ended)
+        assert (seen.ended["code"], seen.ended["retry"]) == ("auth.renew", True)
+    assert (await door.gateway.get(NOTES_PATH, headers=asked)).status == 401
+    async with door.follow() as followed:
+        await followed.until(lambda seen: seen.events)
+        door.gateway.gateway.flush()
+        await followed.until(lambda seen: seen.ended)
 
 
 async def test_many_are_told_at_once(door: Door) -> None:
