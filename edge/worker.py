@@ -183,13 +183,12 @@ class Worker(Opened):
             Door(around, http.protocol, room=self._room(), tasks=self.tasks)
         )
         stack.callback(self.events.stop)
-        if services is not None:
-            stack.callback(services.lists.stop)
         self.certificates = self._certificates(stack)
         await self.door.listen(self._inherited.http)
         if self.certificates is not None:
             await self.door.listen(self._inherited.https, context=self._context())
         if services is not None:
+            stack.callback(services.lists.stop)
             # So that nobody waits for it: types of all services are read, in a thread.
             self.tasks.start("graphql", services.graphql.warm())
 

@@ -129,7 +129,7 @@ ALERTS: Final = (
         60,
         "page",
         "Events of {{ $labels.schema }} have waited for {{ $value | humanizeDuration }}",
-        "The bus is away, or a transaction that writes is open somewhere in the database's cluster.",
+        "The bus is away, or a transaction that writes is open somewhere in the cluster.",
     ),
     Alert(
         "NexusReadModelBehind",

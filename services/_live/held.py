@@ -108,7 +108,7 @@ def item(key: str, body: bytes) -> Item:
 
 
 def changes(
-    before: Mapping[str, Item], now: Mapping[str, Item], *, removed: Mapping[str, bytes]
+    before: Mapping[str, Item], *, now: Mapping[str, Item], removed: Mapping[str, bytes]
 ) -> list[Change]:
     """What has happened between two readings, in the order: gone, then in the list's order.
 

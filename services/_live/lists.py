@@ -79,7 +79,7 @@ class _Followed:
         if first:
             return []
         gone = {key: held.named(self.key, key) for key in before if key not in now}
-        return held.changes(before, now, removed=gone)
+        return held.changes(before, now=now, removed=gone)
 
     def begin(self, resume: str) -> list[Change]:
         """What a client gets first, that has said what it has."""

@@ -21,7 +21,7 @@ def shown(values: dict[str, int]) -> dict[str, Item]:
 
 
 def between(before: dict[str, Item], now: dict[str, Item]) -> list[Change]:
-    return held.changes(before, now, removed={key: held.named("id", key) for key in before})
+    return held.changes(before, now=now, removed={key: held.named("id", key) for key in before})
 
 
 def applied(values: dict[str, int], changes: list[Change]) -> dict[str, int]:
