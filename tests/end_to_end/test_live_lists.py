@@ -21,7 +21,7 @@ from tests.end_to_end.test_services import LISTS, SHOW, Node
 from tests.fakes.follower import Follower
 from tests.fakes.state_node import data_directory
 
-GUESTS = 60
+GUESTS = 45
 KILLS = 3
 SOON_SECONDS = 1.0
 DEADLINE_SECONDS = 40.0
