@@ -88,10 +88,10 @@ class Held:
                 lacking.append(item)
         found: list[Change] = []
         for item in lacking:
-            same = rest.get(item.entry[:_KEY_BYTES])
-            kind = "updated" if same else "created"
-            if same:
-                self._entries.remove(same.pop())
+            older = rest.get(item.entry[:_KEY_BYTES])
+            kind = "updated" if older else "created"
+            if older:
+                self._entries.remove(older.pop())
             self._entries.append(item.entry)
             found.append(Change(kind, item.body, self.id))
         gone = [entry for same in rest.values() for entry in same]

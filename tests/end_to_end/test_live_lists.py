@@ -85,7 +85,7 @@ def written(node: Node, path: str, body: object, key: str) -> Any:
     found: list[Any] = []
 
     def done() -> bool:
-        status, answer = node.ask("POST", path, body, **{"Idempotency-Key": key})
+        status, answer = node.ask("POST", path, body, **{"Idempotency-Key": f'"{key}"'})
         assert status in {0, 200, 201, 429, 502, 503, 504}, (status, answer)
         found[:] = [answer] if status in {200, 201} else []
         return bool(found)
