@@ -36,7 +36,7 @@ from tests.edge.graphql.sample import EVERYTHING, guest_id, host_id
 
 EXAMPLES = 1_500 if os.environ.get("NEXUS_PROVE") else 60
 WIDE = GraphqlSettings(
-    cost_max=1_000_000, errors_max=10_000, aliases_max=1_000, repeats_max=1_000, depth_max=50
+    cost_max=1_000_000_000, errors_max=10_000, aliases_max=1_000, repeats_max=1_000, depth_max=50
 )
 IDS = st.sampled_from([guest_id(0), guest_id(1), host_id(0), guest_id(99), "x"]).map(nodes.String)
 SCALARS = {
