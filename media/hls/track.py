@@ -27,6 +27,9 @@ from media.hls.pace import Pace
 HOLE_MS = 1500
 """Shorter holes are bridged by a longer sample, longer ones become gap parts."""
 
+SHORTEST_PERCENT = 85
+"""Of the part target that a part must last, if its segment goes on after it (RFC 8216bis-15,
+section 4.4.3.7)."""
 LONGER_MS = 450
 """A segment may be so much longer than the target duration, to be rounded down to it."""
 _GAP_MS_MIN = 5
@@ -97,6 +100,7 @@ class Track:
         self.ripe = False
         """Whether `settle` may have something to do, apart from boundaries."""
         self._part = timescale * part_ms // 1000
+        self._shortest = -(-timescale * part_ms * SHORTEST_PERCENT // 100_000)
         self._longest = timescale * (-(-segment_ms // 1000) * 1000 + LONGER_MS) // 1000
         self._hole = timescale * HOLE_MS // 1000
         self._gap_min = timescale * _GAP_MS_MIN // 1000
@@ -166,7 +170,7 @@ class Track:
         times = self._times
         if at - times[-1] > self._hole:
             self._publish_before_gap(len(times), at)
-        elif self.video and (self._full() or at - start > self._part - self.nominal // 2):
+        elif self.video and at - start >= self._least():
             self._publish(len(times), max(times[-1] + 1, min(at, self._bound(start, at))))
         elif at - max(self._estimate(), start + self._part) > self.nominal // 2:
             self._publish(len(times), max(times[-1] + 1, self._bound(start, at)))
@@ -193,8 +197,8 @@ class Track:
     def close(self, boundary: Boundary, *, following: int | None = None) -> None:
         """The open segment ends at the boundary. `following`: where the next sample lies."""
         times = self._times
+        latest = self.segment_start + self._longest
         if times or self.index:
-            latest = self.segment_start + self._longest
             boundary = Boundary(min(boundary.at, latest), boundary.broken)
         near = boundary.at - (0 if self.video else self.nominal // 2)
         count = sum(1 for time in times if time < near) if times else 0
@@ -207,7 +211,7 @@ class Track:
                 self._publish_before_gap(count, boundary.at)
                 self._gap(boundary.at, last=True)
             else:
-                end = self._estimate() if end is None else end
+                end = min(self._estimate() if end is None else end, latest)
                 self._publish_last(count, max(end, times[count - 1] + 1))
         elif following is None and self._short_of(boundary.at):
             self._gap(boundary.at, last=True)
@@ -215,7 +219,8 @@ class Track:
             self.made.append(MadeEnd(self.name, self.msn))
         else:
             start = self._floor if self.end is None else self.end
-            self._gap(max(boundary.at, start + self._gap_min), last=True)
+            to = min(boundary.at, start + self._longest)
+            self._gap(max(to, start + self._gap_min), last=True)
         self.msn, self.index = self.msn + 1, 0
         self.broken |= boundary.broken
         if self.end is not None:
@@ -278,7 +283,7 @@ class Track:
             self.nominal = max(1, self.nominal + round((length - self.nominal) / self._heard))
             self._odd = 0
         elif self._odd and abs(length - self._odd) * 4 < self._odd:
-            self.nominal, self._odd, self._heard = length, 0, 1
+            self.nominal, self._odd, self._heard = min(length, self._hole), 0, 1
         else:
             self._odd = length
 
@@ -292,8 +297,11 @@ class Track:
             return even
         return end
 
-    def _full(self) -> bool:
-        return self._estimate() + self.nominal > self._start() + self._part
+    def _least(self) -> int:
+        """How long what is pending must be to make a part before a sample that comes now. Frames
+        that come together, or earlier than usual, make none that is too short."""
+        full = self._estimate() + self.nominal > self._start() + self._part
+        return self._shortest if full else max(self._shortest, self._part - self.nominal // 2 + 1)
 
     def _full_part(self, estimate: int) -> tuple[int, int]:
         """How many pending samples make a full part, and where it ends; 0: not full yet."""
@@ -357,7 +365,9 @@ class Track:
 
     def _publish_before_gap(self, count: int, to: int) -> None:
         """The first `count` pending samples become a part that is as long as one may be."""
-        self._publish(count, max(self._estimate(), min(to, self._start() + self._part)))
+        end = max(self._estimate(), min(to, self._start() + self._part))
+        end = min(end, self.segment_start + self._longest)
+        self._publish(count, max(end, self._times[count - 1] + 1))
 
     def _short_of(self, at: int) -> bool:
         """Whether so much lacks before `at` that a gap must tell of it."""

@@ -75,12 +75,13 @@ def _hls_faults(family: Family, stream: str) -> list[str]:
         said = str(family.streams()[stream]["hls_reason"])
         return [] if said or status in (404, 503) else [f"status {status}"]
     faults = hls_text.faults(hls_text.read(body.decode()))
-    return [fault for fault in faults if not _is_slow_publisher(fault)]
+    return [fault for fault in faults if not _is_of_the_publisher(fault)]
 
 
-def _is_slow_publisher(fault: str) -> bool:
-    """Frames that lie far apart make parts as long as they are (`media/hls/track.py` says why)."""
-    part = re.search(r"part \d+ lasts ([0-9.]+), over", fault)
+def _is_of_the_publisher(fault: str) -> bool:
+    """Frames that lie far apart make parts as long as they are, those that come at times of their
+    own make short ones (`media/hls/track.py` says why)."""
+    part = re.search(r"part \d+ lasts ([0-9.]+), (over|under)", fault)
     return part is not None and float(part[1]) <= HOLE_MS / 1000 + 0.5
 
 

@@ -75,3 +75,27 @@ def test_anything(tmp_path: Path, seed: int) -> None:
     for name in "va":
         if stage.media(name) is not None:
             assert stage.media_faults(name) == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_frames_at_times_of_their_own(tmp_path: Path, seed: int) -> None:
+    """A shared screen, or nonsense: frames come when they like. No segment is too long for it."""
+    random = Random(seed)
+    stage = Stage(tmp_path, HlsSettings(window_seconds=24))
+    apart_ms = random.choice([(33, 100, 190, 450), (0, 0.02, 1, 33, 450), (33, 450, 1_400, 3_000)])
+    units, at = [], START_NS
+    for unit in show(pictures(fps=30, gop=30), random.choice([sound(), ()]), seconds=14):
+        if unit.video:
+            at += round(random.choice(apart_ms) * 1_000_000)
+            stamp = (at - START_NS) * 90_000 // SECOND % 2**32
+            units.append(unit._replace(at_ns=at, timestamp=stamp))
+        else:
+            units.append(unit)
+    units.sort(key=lambda unit: unit.at_ns)
+    for now, batch in batches(units, 20):
+        stage.now = max(stage.now, now)
+        if stage.writer.push(batch, stage.now):
+            stage.look()
+    assert stage.steps > 10
+    faults = [fault for fault in stage.faults if not any(each in fault for each in EXCUSED)]
+    assert [fault for fault in faults if "over 0.2" not in fault][:5] == []
