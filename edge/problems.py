@@ -117,7 +117,7 @@ def refusal(error: NexusError) -> Refusal:
         code=error.code,
         headers=headers,
         fields=error.fields,
-        errors=error.problems if isinstance(error, Invalid) else (),
+        errors=error.problems if isinstance(error, Invalid | Malformed) else (),
     )
 
 

@@ -28,8 +28,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
 
 
-class Malformed(Rejected):
-    """The request cannot be read."""
+class _Pointed(Rejected):
+    """What knows where in a request it is: `problems` say it."""
+
+    def __init__(
+        self, message: str, *, problems: Sequence[Problem] = (), code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.problems = tuple(problems)
+
+
+class Malformed(_Pointed):
+    """The request cannot be read; where it has places at all, `problems` say where."""
 
     code = "request.malformed"
 
@@ -76,16 +86,10 @@ class NoMatch(Rejected):
     code = "version.missing"
 
 
-class Invalid(Rejected):
+class Invalid(_Pointed):
     """Well-formed and wrong; `problems` say where."""
 
     code = "request.invalid"
-
-    def __init__(
-        self, message: str, *, problems: Sequence[Problem] = (), code: str | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.problems = tuple(problems)
 
     @classmethod
     def at(cls, pointer: str, message: str, *, code: str = "invalid") -> "Invalid":

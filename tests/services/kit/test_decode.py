@@ -12,6 +12,7 @@ from services._kit.decode import (
     decode_body,
 )
 from services._kit.errors import Invalid, Malformed, NotFound
+from services._kit.places import POINTER_CHARACTERS_MAX
 from services._kit.record import Input
 from tests.fakes.notes.service import NewNote, NoteFilter, NoteId
 
@@ -48,6 +49,37 @@ class Party(Input):
 def test_what_is_no_json_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(Malformed, match=reason):
         check_json(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        (b'{"a": 1, "b": {"c/d": [0, {"x": 1, "x": 2}]}}', "/b/c~1d/1/x", "twice"),
+        (b'{"a": [1, NaN]}', "/a/1", "value"),
+        (b'{"a": {"\\u0000": 1}}', "/a/\0", "value"),
+        (b'{"a": ["x", "\\udc00"]}', "/a/1", "value"),
+        (b'{"a": ' + b"1" * 5_000 + b"}", "/a", "value"),
+        (b'{"a": ' + b"1" * 5_000 + b', "b": ' + b"[" * 10_000, "/b" + "/0" * 31, "deep"),
+        (b'{"a": [' + b"1," * ITEMS_MAX + b"1]}", "/a", "long"),
+        (b'{"x": 1, "a": ' + b"[" * 40 + b"]" * 40 + b"}", "/a" + "/0" * 31, "deep"),
+        (b'{"x": "[", "a": [[], 2, ' + b"[" * 10_000, "/a/2" + "/0" * 30, "deep"),
+        (b'{"x":' * 10_000, "/x" * 32, "deep"),
+    ],
+)
+def test_what_is_no_json_is_pointed_at(body: bytes, pointer: str, code: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        check_json(body)
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.code) == (pointer, code)
+
+
+def test_pointers_say_no_more_than_is_bounded() -> None:
+    long = "x" * 100_000
+    with pytest.raises(Invalid) as caught:
+        decode_body(msgspec.json.Decoder(NewNote), f'{{"title": "a", "{long}": 1}}'.encode())
+    (problem,) = caught.value.problems
+    assert len(problem.pointer or "") == POINTER_CHARACTERS_MAX
+    assert len(problem.message) <= 500
 
 
 @pytest.mark.parametrize(
