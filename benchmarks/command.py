@@ -34,6 +34,7 @@ BENCHES: Final = {
     "gateway": ("benchmarks.gateway_load", "Business requests under wrk, layer by layer"),
     "events": ("benchmarks.events_load", "Events from outbox to effect, over PostgreSQL alone"),
     "jobs": ("benchmarks.jobs_load", "durable jobs: CPU a job, jobs a second"),
+    "services": ("benchmarks.services_load", "loading many services: milliseconds at a start"),
     "hls": ("benchmarks.hls_load", "LL-HLS: CPU a request, age of a part at blocked viewers"),
 }
 

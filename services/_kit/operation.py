@@ -3,15 +3,14 @@
 Reading signatures is slow and happens once, when the services are loaded.
 """
 
-import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin
 
 from services._kit.paging import Slice
 from services._kit.record import Page
-from services._kit.service import Route, Service
+from services._kit.service import Route, Service, hints_of
 
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
 
@@ -56,6 +55,15 @@ class Operation:
     def is_list(self) -> bool:
         return get_origin(self.result) is Page
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """Of the record that it answers, or lists; none: it answers no record of ours."""
+        return (
+            frozenset()
+            if self.route.wire
+            else frozenset(getattr(self.item, "__struct_fields__", ()))
+        )
+
 
 def operations(services: Iterable[Service]) -> list[Operation]:
     """All operations of these services."""
@@ -63,9 +71,9 @@ def operations(services: Iterable[Service]) -> list[Operation]:
 
 
 def _read(service: Service, route: Route) -> Operation:
-    hints = get_type_hints(route.handler, include_extras=True)
+    hints = hints_of(route.handler)
     names = _PARAMETER.findall(route.path)
-    result = hints.pop("return")
+    result = hints["return"]
     makes = route.method == "POST" and ":" not in route.path
     assert hints.get("page", Slice) is Slice, route.path
     return Operation(
@@ -76,7 +84,7 @@ def _read(service: Service, route: Route) -> Operation:
         body=hints.get("body"),
         query=hints.get("query"),
         paged="page" in hints,
-        takes=frozenset(inspect.signature(route.handler).parameters),
+        takes=frozenset(hints.keys() - {"return"}),
         result=result,
         location=_location(service, result) if makes else "",
     )
@@ -86,6 +94,6 @@ def _location(service: Service, made: Any) -> str:
     """The route that reads one record of this type by its id alone."""
     for route in service.routes:
         shape, count = _PARAMETER.subn("{}", route.path)
-        if route.reads and count == 1 and get_type_hints(route.handler)["return"] is made:
+        if route.reads and count == 1 and hints_of(route.handler)["return"] is made:
             return service.prefix + shape
     return ""

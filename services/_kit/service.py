@@ -22,7 +22,9 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_type_hints
 
 from services._events.event import Event
@@ -58,6 +60,8 @@ class Route:
     """Whether If-Match must be given (428 without)."""
     needs_key: bool = False
     """Whether Idempotency-Key must be given (400 without)."""
+    problems: tuple[int, ...] = ()
+    """Statuses of failures beside those that every such route may end in, for its description."""
     body_bytes_max: int = 1_048_576
     seconds_max: float = 10.0
     cost: int = 1
@@ -73,6 +77,11 @@ class Route:
     def summary(self) -> str:
         """The first line of the handler's docstring."""
         return (inspect.getdoc(self.handler) or "").partition("\n")[0]
+
+    @property
+    def details(self) -> str:
+        """What the handler's docstring says below its first line."""
+        return (inspect.getdoc(self.handler) or "").partition("\n")[2].strip()
 
     @property
     def operation(self) -> str:
@@ -150,6 +159,12 @@ class Service:
         return tuple(sorted(needs - {""}))
 
 
+@cache
+def hints_of(handler: Handler) -> Mapping[str, Any]:
+    """The types of what a handler takes, and of `return`. Reading them is slow, so it is once."""
+    return MappingProxyType(get_type_hints(handler, include_extras=True))
+
+
 def check_route(service: Service, route: Route) -> None:
     """Raises ValueError when a route breaks a rule; the message names it."""
     where = f"{service.name}: {route.method} {route.path}"
@@ -166,8 +181,7 @@ def check_route(service: Service, route: Route) -> None:
     if not route.wire and not route.summary.endswith("."):
         raise ValueError(f"{where}: the handler's docstring begins with a sentence")
     named = set(_PARAMETER.findall(route.path))
-    hints = get_type_hints(route.handler, include_extras=True)
-    taken = set(hints) - {"return"}
+    taken = set(hints_of(route.handler)) - {"return"}
     if missing := named - taken:
         raise ValueError(f"{where}: the handler does not take {', '.join(sorted(missing))}")
     if extra := taken - named - _KNOWN:
