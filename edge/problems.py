@@ -56,6 +56,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "db.violation": 422,
     "version.conflict": 409,
     "projection.behind": 425,
+    "projection.unwritten": 422,
     "event.too_large": 413,
     "live.tenant_full": 429,
     "placement.misdirected": 421,

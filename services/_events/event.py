@@ -25,6 +25,8 @@ from ops.frozen import Frozen
 TYPE: Final = re.compile(r"nexus\.([a-z0-9_]+\.[a-z0-9_]+)\.[a-z0-9_]+\.v([1-9][0-9]*)")
 PARTITIONS: Final = 64
 """Virtual partitions of every outbox and of the embedded bus: what may be relayed side by side."""
+POSITION: Final = r"[0-9]{6}(?:\.0[0-8][0-9]{18}){2}"
+"""The shape of a `position`. A schema's log has far fewer transactions and rows than fit in it."""
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 

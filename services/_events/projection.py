@@ -22,7 +22,7 @@ from typing import Final
 
 from ops.clock import SYSTEM, Clock
 from ops.db import Database, Row, Session
-from ops.errors import Unavailable
+from ops.errors import Rejected, Unavailable
 from ops.metrics import counter, gauge
 from ops.notices import Notices
 from ops.watch import Bell, Watch
@@ -54,6 +54,9 @@ WHERE name = $1 AND generation = $2 AND (epoch, xid, seq) = ($3, $4, $5)
 _BEHIND_ACTIVE: Final = """
 SELECT EXISTS (SELECT FROM projection p, projection a WHERE p.name = $1 AND p.generation = $2
     AND a.name = $1 AND a.active AND (p.epoch, p.xid, p.seq) < (a.epoch, a.xid, a.seq))
+"""
+_AHEAD: Final = """
+SELECT ($1, $2) >= (epoch, pg_snapshot_xmax(pg_current_snapshot())) FROM log_epoch
 """
 _CURSOR: Final = ("epoch", "xid", "seq")
 
@@ -99,11 +102,19 @@ class Behind(Unavailable):
     code = "projection.behind"
 
 
+class Unwritten(Rejected):
+    """Nothing stands at this position of the log, and nothing did: waiting for it is no use."""
+
+    code = "projection.unwritten"
+
+
 async def wait_for(
     session: Session, projection: Projection, position: str, *, seconds: float = BARRIER_SECONDS
 ) -> None:
-    """Waits until the read model holds what was written at `position`. Raises Behind."""
+    """Waits until the read model holds what was written at `position`. Raises Behind, Unwritten."""
     wanted = parse_position(position)
+    if await session.value(_AHEAD, *wanted[:2]):
+        raise Unwritten("this is no position of the log")
     try:
         async with asyncio.timeout(seconds):
             while not await session.value(  # noqa: ASYNC110 - another process moves it

@@ -1,6 +1,7 @@
 """Read models follow the log, each event once; made anew they are the same to the byte."""
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 
 from ops.db import Session
 from ops.watch import WATCH_SECONDS
+from services._events.event import POSITION, parse_position, position
 from services._events.projection import (
     Behind,
     Projection,
     Projector,
     Recorded,
+    Unwritten,
     rebuild,
     wait_for,
 )
@@ -32,6 +35,7 @@ from tests.fakes.courier import (
 )
 from tests.fakes.postgres import Postgres
 
+_LAST = ".08999999999999999999" * 2
 DUMP = """
 SELECT string_agg(md5(ROW(tenant, thing, moves, path)::text), ',' ORDER BY thing)
 FROM sender.board WHERE generation = (
@@ -184,9 +188,19 @@ async def test_a_reader_may_wait_for_what_it_wrote(life: Life) -> None:
             )
         with pytest.raises(Behind):
             await wait_for(session, BOARD, found.position, seconds=0.1)
+        epoch, xid, seq = parse_position(found.position)
+        for never in (position(epoch=epoch, xid=xid + 10**6, seq=seq), f"{epoch + 1:06d}{_LAST}"):
+            with pytest.raises(Unwritten):
+                await wait_for(session, BOARD, never, seconds=60)
         life.run(only=("project",))
         await wait_for(session, BOARD, found.position)
         assert await session.value("SELECT moves FROM board") == 2
+
+
+def test_a_position_is_as_its_shape_says() -> None:
+    for xid, seq in ((0, 0), (2**62, 2**62)):
+        assert re.fullmatch(POSITION, position(epoch=1, xid=xid, seq=seq))
+    assert not re.fullmatch(POSITION, position(epoch=1, xid=2**64 - 1, seq=0))
 
 
 async def test_the_loop_keeps_up_without_being_told(life: Life, postgres: Postgres) -> None:
