@@ -22,24 +22,25 @@ import msgspec
 from msgspec import Meta
 
 from edge.gateway.transformation import found_at
+from services._kit.record import SPACE, shaped
 
 REFERENCE: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}):((?:/[^{}]*)+)\}")
 DEPTH_MAX: Final = 32
 _FROM: Final = "$from"
 
-CallId = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+CallId = Annotated[str, shaped(r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One call."""
 
     id: CallId
-    path: Annotated[str, Meta(pattern=r"^/[^\s#]*$", max_length=4_000)]
+    path: Annotated[str, shaped(rf"^/[^#{SPACE}]*$", max_length=4_000)]
     """Path and query; `{id:/pointer}` is replaced by what another call answered, encoded."""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     body: Any = None
     """JSON; `{"$from": id, "pointer": "/…"}` is replaced by what another call answered."""
-    if_match: Annotated[str, Meta(pattern=r"^[\t -~]*$(?!\n)", max_length=200)] = ""
+    if_match: Annotated[str, shaped(r"^[\t -~]*$", max_length=200)] = ""
     after: tuple[CallId, ...] = ()
 
 

@@ -5,15 +5,21 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from services._events.event import Event
-from services._kit.record import Input, Record, Text, entity
+from services._events.event import POSITION, Event
+from services._kit.record import SPACE, Input, Record, Text, entity, shaped
 
 GuestListId = Annotated[str, entity("gls", of="GuestList")]
 GuestId = Annotated[str, entity("gst", of="Guest")]
 Seats = Annotated[int, msgspec.Meta(ge=1, le=20)]
 Capacity = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-Email = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
-Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+Email = Annotated[str, shaped(rf"^[^@{SPACE}]+@[^@{SPACE}]+$", max_length=254)]
+Moment = Annotated[
+    str,
+    shaped(
+        r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+        r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
+    ),
+]
 """RFC 3339, UTC, whole seconds."""
 
 
@@ -80,7 +86,7 @@ class GuestFilter(Input):
     """Which guests to list. `after`: not before the change that answered with this position."""
 
     status: GuestStatus | None = None
-    after: Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.[0-9]+\.[0-9]+)?$", max_length=64)] = ""
+    after: Annotated[str, shaped(f"^({POSITION})?$", max_length=64)] = ""
 
 
 class GuestListCreated(Event):

@@ -116,7 +116,13 @@ ROUTES: Final = (
         needs_match=True,
     ),
     Route("POST", "/guest-lists/{id}:close", close_guest_list, needs="guest-list.list.change"),
-    Route("GET", "/guest-lists/{id}/guests", guests, needs="guest-list.guest.read"),
+    Route(
+        "GET",
+        "/guest-lists/{id}/guests",
+        guests,
+        needs="guest-list.guest.read",
+        problems=(425,),
+    ),
     Route("POST", "/guest-lists/{id}/guests", invite, needs="guest-list.guest.invite"),
     Route(
         "POST",

@@ -5,9 +5,9 @@ from typing import Final
 
 from ops.db import Duplicate, Row, Session
 from services._events import store as log
-from services._events.projection import Projection, Recorded, wait_for
+from services._events.projection import Projection, Recorded, Unwritten, wait_for
 from services._events.store import Loaded
-from services._kit.errors import Conflict, NotFound, Stale
+from services._kit.errors import Conflict, Invalid, NotFound, Problem, Stale
 from services._kit.paging import Slice
 from services._kit.record import Page
 from services._kit.store import Store
@@ -84,10 +84,14 @@ class GuestStore(Store):
         return _guest(row)
 
     async def guests(self, id: str, filter: GuestFilter, page: Slice) -> Page[Guest]:
-        """A list's guests by name. Raises NotFound, Behind."""
+        """A list's guests by name. Raises NotFound, Invalid, Behind."""
         await self._load(id)
         if filter.after:
-            await wait_for(self.db, BOARD, filter.after)
+            try:
+                await wait_for(self.db, BOARD, filter.after)
+            except Unwritten as fault:
+                problem = Problem(parameter="after", code="unwritten", message=fault.message)
+                raise Invalid("a parameter is wrong", problems=(problem,)) from None
         rows = await self.db.rows(
             f"SELECT * FROM guest WHERE generation = {BOARD.active}"  # noqa: S608
             " AND guest_list = $1 AND ($2::text IS NULL OR status = $2)"

@@ -16,14 +16,14 @@ from msgspec import Meta
 
 from ops.settings import setting
 from services._events.event import Event
-from services._kit.record import Input, Record, entity
+from services._kit.record import SPACE, Input, Record, entity, shaped
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Name = Annotated[str, shaped(r"^[a-z][a-z0-9-]{0,62}$")]
 """Lower-case words joined by hyphens."""
-HeaderName = Annotated[str, Meta(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+HeaderName = Annotated[str, shaped(r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 """A field's name in lower case."""
-HeaderValue = Annotated[str, Meta(pattern=r"^[\t -~]*$", max_length=1_024)]
-Pointer = Annotated[str, Meta(pattern=r"^(?:/(?:[^~/]|~[01])*)+$", max_length=256)]
+HeaderValue = Annotated[str, shaped(r"^[\t -~]*$", max_length=1_024)]
+Pointer = Annotated[str, shaped(r"^(?:/(?:[^~/]|~[01])*)+$", max_length=256)]
 """A JSON pointer (RFC 6901) to something below the root."""
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 KeyKind = Literal["tenant", "user", "key", "address", "route", "all"]
@@ -32,7 +32,7 @@ Access = Literal["permission", "signed_in", "public"]
 Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
 Seconds = Annotated[int, Meta(ge=0, le=31_536_000)]
 Percent = Annotated[int, Meta(ge=1, le=100)]
-Permission = Annotated[str, Meta(pattern=r"^[a-z0-9_-]+(?:\.[a-z0-9_]+){2}$")]
+Permission = Annotated[str, shaped(r"^[a-z0-9_-]+(?:\.[a-z0-9_]+){2}$")]
 
 ITEMS_MAX = 10_000
 """Most routes, consumers and so on of one configuration, each."""
@@ -43,7 +43,7 @@ CONFIG_BYTES_MAX = 4_194_304
 class Target(Input):
     """One server of an upstream."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^/?#\s@]+$", max_length=300)]
+    url: Annotated[str, shaped(rf"^https?://[^/?#@{SPACE}]+$", max_length=300)]
     """Scheme, host and port, without a path."""
     weight: Annotated[int, Meta(ge=1, le=1_000)] = 1
 
@@ -145,7 +145,7 @@ class JsonChange(Input):
 class Change(Input):
     """How a request or an answer is changed on its way."""
 
-    path: Annotated[str, Meta(pattern=r"^(?:/[^\s?#]*)?$", max_length=1_000)] = ""
+    path: Annotated[str, shaped(rf"^(?:/[^?#{SPACE}]*)?$", max_length=1_000)] = ""
     """A request's new path; `{name}` stands for a parameter of the route's."""
     headers: HeaderChange | None = None
     json: JsonChange | None = None
@@ -203,10 +203,10 @@ class Consumer(Input):
     """Who shows an API key."""
 
     name: Name
-    tenant: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-    key_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    tenant: Annotated[str, shaped(r"^[A-Za-z0-9_.-]{1,64}$")]
+    key_sha256: Annotated[str, shaped(r"^[0-9a-f]{64}$")]
     """Of the key, in hexadecimal: the key itself is never written down."""
-    permissions: tuple[Annotated[str, Meta(pattern=r"^[a-z0-9_.*-]{1,128}$")], ...] = ()
+    permissions: tuple[Annotated[str, shaped(r"^[a-z0-9_.*-]{1,128}$")], ...] = ()
     plan: str = ""
     disabled: bool = False
 
@@ -256,7 +256,7 @@ class Route(Policy, kw_only=True):
     hosts: tuple[str, ...] = ()
     """Such as api.example.org or *.example.org; none: any."""
     methods: tuple[Method, ...] = ("GET",)
-    version: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,32}$")] = ""
+    version: Annotated[str, shaped(r"^[A-Za-z0-9._-]{0,32}$")] = ""
     """What the request's field Api-Version says; "": anything."""
     headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
     """What further fields of the request must be."""
@@ -270,7 +270,7 @@ class Route(Policy, kw_only=True):
 class Override(Policy, kw_only=True):
     """Changes how operations of services are treated; what comes later wins."""
 
-    operations: Annotated[str, Meta(pattern=r"^(?:\*|[a-z][a-z0-9-]*\.(?:\*|[a-z0-9_]+))$")]
+    operations: Annotated[str, shaped(r"^(?:\*|[a-z][a-z0-9-]*\.(?:\*|[a-z0-9_]+))$")]
     """`*`, `guest-list.*` or `guest-list.invite`."""
 
 
@@ -367,8 +367,8 @@ class Checked(Record):
 class Purge(Input):
     """Which kept answers are dropped: those with a surrogate key, of a tenant; neither: all."""
 
-    key: Annotated[str, Meta(pattern=r"^[!-~]{0,256}$")] = ""
-    tenant: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    key: Annotated[str, shaped(r"^[!-~]{0,256}$")] = ""
+    tenant: Annotated[str, shaped(r"^[A-Za-z0-9_.-]{0,64}$")] = ""
 
 
 class ConfigActivated(Event):

@@ -16,7 +16,7 @@ from services._kit.paging import Slice
 from services._kit.record import Page
 from services._kit.service import Route
 from services.platform.placement import logic
-from services.platform.placement.api import ChangePlacement, TenantName, TenantPlacement, shown
+from services.platform.placement.api import ChangePlacement, TenantInPath, TenantPlacement, shown
 from services.platform.placement.store import PlacementStore
 
 
@@ -28,7 +28,7 @@ async def placements(store: PlacementStore, page: Slice) -> Page[TenantPlacement
     return page.page([shown(one) for one in found], lambda one: (one.tenant,))
 
 
-async def placement(store: PlacementStore, tenant: TenantName) -> TenantPlacement:
+async def placement(store: PlacementStore, tenant: TenantInPath) -> TenantPlacement:
     """Where one tenant lives."""
     _check_seen(store, tenant)
     found = await store.placements.find(tenant) or by_birth(tenant)
@@ -38,7 +38,7 @@ async def placement(store: PlacementStore, tenant: TenantName) -> TenantPlacemen
 
 
 async def place(
-    store: PlacementStore, tenant: TenantName, body: ChangePlacement, expected: int | None
+    store: PlacementStore, tenant: TenantInPath, body: ChangePlacement, expected: int | None
 ) -> TenantPlacement:
     """Says where a tenant shall live; another home than before begins a move.
 
@@ -60,7 +60,7 @@ async def place(
 
 
 async def settle(
-    store: PlacementStore, tenant: TenantName, expected: int | None
+    store: PlacementStore, tenant: TenantInPath, expected: int | None
 ) -> TenantPlacement:
     """Ends a move whose old home is gone for good and cannot let go by itself.
 
