@@ -266,7 +266,8 @@ class Runtime:
         self, operation: Operation, request: Request, arguments: dict[str, Any]
     ) -> None:
         values = pairs_once(request.query, what="the query")
-        values.pop("fields", None)
+        if operation.fields and "fields" in values:
+            _check_fields(operation, values.pop("fields"))
         if operation.paged:
             paging = convert_query(
                 {name: values.pop(name) for name in _PAGING & values.keys()}, Paging
@@ -283,6 +284,9 @@ class Runtime:
             raise Invalid("a parameter is unknown", problems=(problem,))
 
     async def _decode_body(self, kind: type[Any], request: Request) -> Any:
+        if not request.body:
+            problem = Problem(pointer="", code="missing", message="There is no body.")
+            raise Malformed("the body is missing", problems=(problem,))
         media_type = request.content_type.partition(";")[0].strip().lower()
         if media_type != _JSON and not media_type.endswith("+json"):
             raise UnsupportedType("the body's Content-Type is not application/json")
@@ -425,16 +429,20 @@ def _fields_wanted(query: str) -> frozenset[str] | None:
     return None if text is None else frozenset(text.split(","))
 
 
+def _check_fields(operation: Operation, wanted: str) -> None:
+    """Before anything is done. Raises Invalid."""
+    unknown = set(wanted.split(",")) - operation.fields
+    if unknown:
+        problem = Problem(
+            parameter="fields", code="unknown", message=f"There is no field {min(unknown)[:64]!r}."
+        )
+        raise Invalid("a parameter is wrong", problems=(problem,))
+
+
 def _only(answer: Any, wanted: frozenset[str]) -> Any:
-    """The answer with these top-level fields of each record. Raises Invalid."""
+    """The answer with these top-level fields of each record."""
     if isinstance(answer, Page):
         data = [_only(item, wanted) for item in answer.data]
         return {"data": data, "next_cursor": answer.next_cursor}
     values = msgspec.structs.asdict(answer)
-    unknown = wanted - values.keys()
-    if unknown:
-        problem = Problem(
-            parameter="fields", code="unknown", message=f"There is no field {min(unknown)[:64]}."
-        )
-        raise Invalid("a parameter is wrong", problems=(problem,))
     return {name: value for name, value in values.items() if name in wanted}

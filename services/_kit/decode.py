@@ -15,6 +15,7 @@ import msgspec
 
 from services._kit.errors import Invalid, Malformed, NotFound, Problem
 from services._kit.places import joined, place_of, place_of_depth
+from services._kit.record import WHOLE
 
 DEPTH_MAX: Final = 32
 ITEMS_MAX: Final = 10_000
@@ -22,6 +23,8 @@ ITEMS_MAX: Final = 10_000
 _AT: Final = re.compile(r"^(.*?)(?: - at `([^`]*)`)?$", re.DOTALL)
 _NAMED: Final = re.compile(r"(?:unknown|required) field `([^`]*)`")
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[([0-9]+|\.\.\.)\]")
+_GUARD: Final = repr(WHOLE)[1:-1]
+"""As messages show it."""
 _DIGITS_MAX: Final = 4_000
 _MESSAGE_CHARACTERS_MAX: Final = 500
 """Of what somebody sent, no more is told again."""
@@ -72,9 +75,17 @@ def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:
-        raise _invalid(str(fault), parameter=False) from None
+        told = str(fault)
     except msgspec.DecodeError as fault:
         raise Malformed(f"the body is not JSON: {fault}") from None
+    if "got `float`" in told:
+        # To JSON Schema 2.0 is an integer; to msgspec it is not.
+        value = json.loads(body, parse_float=_number)
+        try:
+            return msgspec.convert(value, decoder.type, str_keys=True)
+        except msgspec.ValidationError as fault:
+            told = str(fault)
+    raise _invalid(told, parameter=False)
 
 
 def convert_query(values: Mapping[str, str], kind: type[Any]) -> Any:
@@ -110,7 +121,8 @@ def _invalid(text: str, *, parameter: bool) -> Invalid:
         code = "unknown" if "unknown" in message else "missing"
     else:
         code = "type" if message.startswith("Expected `") and ", got" in message else "value"
-    message = message.replace("Object ", "The object ", 1)[:_MESSAGE_CHARACTERS_MAX]
+    message = message.replace("Object ", "The object ", 1).replace(_GUARD, "")
+    message = message[:_MESSAGE_CHARACTERS_MAX]
     if parameter:
         name = named[1] if named is not None else where.removeprefix("/")
         problem = Problem(parameter=name[:_MESSAGE_CHARACTERS_MAX], code=code, message=message)
@@ -154,6 +166,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> _Fault:
     return _Fault("value", f"{name} is not JSON")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _integer(digits: str) -> int | _Fault:

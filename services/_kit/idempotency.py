@@ -20,7 +20,17 @@ from services._kit.errors import Conflict, Invalid, Malformed
 
 KEEP_HOURS: Final = 24
 KEY_CHARACTERS_MAX: Final = 255
-_KEY: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"|([!-~]+)')
+PATTERN_NEEDED: Final = (
+    r'^("([ !#-\[\]-~]|\\["\\]){1,'
+    + str(KEY_CHARACTERS_MAX)
+    + r'}"|[!#-~][!-~]{0,'
+    + str(KEY_CHARACTERS_MAX - 1)
+    + r"})$"
+)
+"""What an Idempotency-Key is: a string of RFC 8941, or bare."""
+PATTERN: Final = rf"^({PATTERN_NEEDED[1:-1]})?$"
+"""What it may be where none is needed: empty is as if it were not there."""
+_KEY: Final = re.compile(PATTERN_NEEDED)
 
 
 class StillRunning(Conflict):
@@ -42,13 +52,10 @@ def parse_key(header: str) -> str:
     """The key of an Idempotency-Key header: a string of RFC 8941, or bare. Raises Malformed."""
     if header == "":
         return ""
-    match = _KEY.fullmatch(header.strip())
-    if match is None:
-        raise Malformed("Idempotency-Key is not a string")
-    key = match[2] or re.sub(r"\\(.)", r"\1", match[1] or "")
-    if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
-        raise Malformed(f"Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} characters")
-    return key
+    text = header.strip()
+    if _KEY.fullmatch(text) is None:
+        raise Malformed(f"Idempotency-Key is not a string of 1 to {KEY_CHARACTERS_MAX} characters")
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
 
 
 def fingerprint(*parts: bytes) -> bytes:

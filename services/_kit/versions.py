@@ -5,7 +5,13 @@ from typing import Final
 
 from services._kit.errors import Malformed
 
-_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+PATTERN: Final = r'^(\*|(W/)?"[!#-~]*")?$'
+"""What If-Match may be where any version will do: one tag, `*`, or empty: not there."""
+PATTERN_NEEDED: Final = r'^(W/)?"[!#-~]*"$'
+"""What it must be where it is needed."""
+_TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_EACH: Final = re.compile(_TAG)
+_LIST: Final = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 _OURS: Final = re.compile(r'"(0|[1-9][0-9]{0,17})"')
 
 
@@ -40,7 +46,6 @@ def matches(if_none_match: str, *, tag: str) -> bool:
 
 
 def _tags(text: str, header: str) -> list[str]:
-    tags = [part.strip() for part in text.split(",")]
-    if not all(_TAG.fullmatch(tag) for tag in tags):
+    if _LIST.fullmatch(text) is None:
         raise Malformed(f"{header} is not a list of entity tags")
-    return tags
+    return _EACH.findall(text)

@@ -10,7 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qsl
 
-from services._kit.errors import Malformed
+from services._kit.errors import Malformed, Problem
 
 PAIRS_MAX: Final = 1_000
 """Most members of a query or a form."""
@@ -83,8 +83,13 @@ def pairs_once(text: str, *, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
-            raise Malformed(f"{what} has {name[:64]!r} twice")
-        if "\x00" in value:
-            raise Malformed(f"{what} has a NUL character")
+            raise _malformed(name, "twice", f"{what} has {name[:64]!r} twice")
+        if "\x00" in value or "\x00" in name:
+            raise _malformed(name, "value", f"{what} has a NUL character")
         found[name] = value
     return found
+
+
+def _malformed(name: str, code: str, message: str) -> Malformed:
+    problem = Problem(parameter=name[:64], code=code, message=f"{message[0].upper()}{message[1:]}.")
+    return Malformed(message, problems=(problem,))

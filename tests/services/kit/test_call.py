@@ -110,6 +110,20 @@ async def test_a_list_or_a_record_shows_the_fields_asked_for(notes: Calls) -> No
     assert caught.value.problems[0].parameter == "fields"
 
 
+@pytest.mark.parametrize("fields", ["secret", "", "id,", "id,,title", "x" * 1_000])
+async def test_fields_are_looked_at_before_anything_is_done(notes: Calls, fields: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        await notes.call("add", query=f"fields={fields}", body={"title": "one"})
+    assert caught.value.problems[0].parameter == "fields"
+    assert len(caught.value.problems[0].message) < 100
+    assert (await notes.told("notes"))["data"] == []
+    note = await add(notes, "one")
+    with pytest.raises(Invalid):
+        # It answers nothing that has fields.
+        await notes.call("remove", path={"id": note}, query="fields=id")
+    assert (await notes.call("get", path={"id": note})).status == 200
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("other=1", "other")],
@@ -132,6 +146,8 @@ async def test_what_a_route_does_not_take_is_refused(notes: Calls) -> None:
         await notes.call("remove", path={"id": note}, if_match='"1"')
     with pytest.raises(UnsupportedType):
         await notes.call("add", body='{"title": "x"}', content_type="text/plain")
+    with pytest.raises(Malformed, match="missing"):
+        await notes.call("add", body="", content_type="")
     with pytest.raises(NotFound):
         await notes.call("get", path={"id": "nonsense"})
 

@@ -1,5 +1,7 @@
 """What callers send is read strictly, and each fault says where it is."""
 
+from typing import Annotated
+
 import msgspec
 import pytest
 
@@ -111,6 +113,29 @@ def test_a_wrong_field_is_pointed_at(body: bytes, pointer: str, code: str) -> No
         decode_body(msgspec.json.Decoder(NewNote), body)
     (problem,) = caught.value.problems
     assert (problem.pointer, problem.code) == (pointer, code)
+
+
+class Stock(Input):
+    """Whole numbers, and one that need not be."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    by_shelf: dict[int, int]
+    weight: float = 0.0
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing() -> None:
+    taken = decode_body(
+        msgspec.json.Decoder(Stock), b'{"count": 2.0, "by_shelf": {"7": 1e1}, "weight": 1.5}'
+    )
+    assert taken == Stock(count=2, by_shelf={7: 10}, weight=1.5)
+    assert type(taken.count) is int
+
+
+@pytest.mark.parametrize("count", [b"2.5", b"10.0", b"-1.0", b"1e400", b'"2.0"'])
+def test_what_is_no_whole_number_is_none(count: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        decode_body(msgspec.json.Decoder(Stock), b'{"by_shelf": {}, "count": %s}' % count)
+    assert caught.value.problems[0].pointer == "/count"
 
 
 def test_faults_deep_inside_are_pointed_at() -> None:
