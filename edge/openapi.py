@@ -27,6 +27,13 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "rendition": {"type": "string", "enum": ["v", "a", "c"]},
     "file": {"type": "string"},
 }
+_TAGS: Final = {
+    "whip": "Publishing (RFC 9725).",
+    "whep": "Playing within a tenth of a second (draft-ietf-wish-whep).",
+    "hls": "Playing within seconds, through caches (RFC 8216, LL-HLS).",
+    "control": "Streams and sessions of this node.",
+    "operations": "Health, metrics and this description.",
+}
 _MANIFEST: Final = "application/vnd.apple.mpegurl"
 _BLOCKING: Final = {
     "_HLS_msn": "Answer once this media sequence number is there.",
@@ -125,6 +132,8 @@ def document() -> bytes:
         "info": {
             "title": "Nexus COS edge",
             "version": "1",
+            "contact": {"name": "Who runs this server"},
+            "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
             "description": (
                 "WHIP in, WHEP and LL-HLS out, and control. Errors are application/problem+json."
                 " HLS also takes a key in the path, /hls/~{key}/{stream}/…, or as the cookie"
@@ -133,7 +142,7 @@ def document() -> bytes:
             ),
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in ("whip", "whep", "hls", "control", "operations")],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": _paths(every),
         "components": {
             "schemas": described((*_types(every), Problem)),
@@ -172,13 +181,14 @@ def _operation(route: Route) -> dict[str, Any]:
         for name, text in route.query.items()
     ]
     answers = {str(status): _answer(status, answer) for status, answer in route.answers.items()}
-    if route.action is not None:
-        for status in ("401", "403"):
-            answers.setdefault(status, {"$ref": "#/components/responses/problem"})
+    # Requests are counted whatever they ask for.
+    for status in ("429",) if route.action is None else ("401", "403", "429"):
+        answers.setdefault(status, {"$ref": "#/components/responses/problem"})
     words = re.sub(r"\W+", "_", f"{route.method}_{route.path}".lower()).strip("_")
     operation: dict[str, Any] = {
         "operationId": words,
         "summary": route.summary,
+        "description": f"Needs a key that may {route.action}." if route.action else "Needs no key.",
         "tags": [route.tag],
         "responses": dict(sorted(answers.items())),
     }
@@ -187,9 +197,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.request_type:
         content = {route.request_type: {"schema": {"type": "string"}}}
         operation["requestBody"] = {"required": True, "content": content}
-    if route.action is not None:
-        operation["security"] = [{"key": []}, {}]
-        operation["description"] = f"Needs a key that may {route.action}."
+    operation["security"] = [{"key": []}, {}] if route.action is not None else []
     return operation
 
 

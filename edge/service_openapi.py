@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from services._kit import idempotency, versions
 from services._kit.errors import Problem
 from services._kit.operation import Operation
-from services._kit.record import Paging
+from services._kit.record import WHOLE, Paging
+from services._kit.service import Route
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
@@ -24,11 +26,20 @@ _PROBLEMS: Final = {
     "409": "The object's state does not allow it, or the same request is running.",
     "412": "The object has another version than If-Match names.",
     "413": "The body is too large.",
+    "414": "Path and query are too long.",
     "415": "The body has another media type.",
+    "421": "The tenant lives in another region, which is named.",
     "422": "A field or parameter is wrong; `errors` say where.",
+    "425": "What the request refers to cannot be read yet; Retry-After says when to ask again.",
     "428": "If-Match is missing.",
     "429": "The caller's limit is used up; Retry-After says for how long.",
     "503": "Something this needs is away; Retry-After says for how long.",
+    "504": "It took longer than the route, or `Prefer: wait`, allows.",
+}
+_ANY_TEXT: Final = r"^[\t -~]*$"
+_CALLERS: Final = {
+    "public": "Anybody may ask.",
+    "signed_in": "Whoever is signed in may ask.",
 }
 _EVENTS: Final = {
     "type": "string",
@@ -53,15 +64,17 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The whole document."""
-    schema, components = msgspec.json.schema_components(
+    made, shapes = msgspec.json.schema_components(
         [ProblemDocument, *_types(operations)], ref_template=_REF
     )
+    schema, components = _plain(made), _plain(shapes)
     shown = iter(schema[1:])
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         described = _operation(operation, shown, components)
         paths.setdefault(operation.path, {})[operation.route.method.lower()] = described
     services = {operation.service.name: operation.service for operation in operations}
+    used = _references(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,6 +82,7 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
             "version": version,
             "description": "Business services of Nexus COS. Every answer that is not a success is"
             " a problem document (RFC 9457).",
+            "contact": {"name": "Who runs this server"},
             "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
         },
         "servers": [{"url": "/"}],
@@ -77,7 +91,7 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
         ],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": _used(components, by=paths),
             "responses": {
                 status: {
                     "description": text,
@@ -88,6 +102,7 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
                     },
                 }
                 for status, text in _PROBLEMS.items()
+                if f"#/components/responses/{status}" in used
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
@@ -129,19 +144,28 @@ def _operation(operation: Operation, schemas: Any, components: Mapping[str, Any]
     described: dict[str, Any] = {
         "operationId": operation.name.replace("-", "_").replace(".", "_"),
         "summary": route.summary or f"{route.wire}: see its own documents.",
+        "description": _description(route),
         "tags": [operation.service.name],
         "security": [] if route.access == "public" else [{"bearer": []}],
     }
     if "expected" in operation.takes:
-        parameters.append(_header("If-Match", "The version that is to change.", route.needs_match))
+        parameters.append(
+            _header(
+                "If-Match",
+                "The version that is to change, as ETag told it.",
+                versions.PATTERN_NEEDED if route.needs_match else versions.PATTERN,
+                required=route.needs_match,
+            )
+        )
     if not route.reads:
         text = "Makes a repeated request harmless: its first answer is given again."
-        parameters.append(_header("Idempotency-Key", text, route.needs_key))
-    if _answers(operation) and not route.wire:
-        parameters.append(_fields())
+        shape = idempotency.PATTERN_NEEDED if route.needs_key else idempotency.PATTERN
+        parameters.append(_header("Idempotency-Key", text, shape, required=route.needs_key))
+    if operation.fields:
+        parameters.append(_fields(operation))
     if _is_followed(operation):
         text = "The id of the last event that a client of the list's events has seen."
-        parameters.append(_header("Last-Event-ID", text, required=False))
+        parameters.append(_header("Last-Event-ID", text, _ANY_TEXT, required=False))
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
@@ -170,10 +194,10 @@ def _responses(operation: Operation, schema: Any) -> dict[str, Any]:
     answers: dict[str, Any] = {str(status): success}
     if route.reads and _has_version(operation):
         answers["304"] = {"description": "It is what If-None-Match names."}
-    possible = {"400", "422", "429", "503"}
+    possible = {"400", "414", "422", "429", "503", "504", *map(str, route.problems)}
     if route.access != "public":
-        possible |= {"401", "403"}
-    if operation.parameters:
+        possible |= {"401", "403", "421"}
+    if operation.parameters or not operation.is_list:
         possible.add("404")
     if not route.reads:
         possible.add("409")
@@ -212,21 +236,65 @@ def _query_parameters(
     ]
 
 
-def _fields() -> dict[str, Any]:
+def _fields(operation: Operation) -> dict[str, Any]:
+    names = sorted(operation.fields)
     return {
         "name": "fields",
         "in": "query",
         "required": False,
         "description": "The fields to answer with, separated by commas; all when absent.",
-        "schema": {"type": "string"},
+        "style": "form",
+        "explode": False,
+        "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": names}},
     }
 
 
-def _header(name: str, text: str, required: bool) -> dict[str, Any]:
+def _header(name: str, text: str, pattern: str, *, required: bool) -> dict[str, Any]:
     return {
         "name": name,
         "in": "header",
         "required": required,
         "description": text,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": pattern},
     }
+
+
+def _description(route: Route) -> str:
+    """What the handler says at length, and who may ask."""
+    caller = _CALLERS.get(route.access, f"Needs the permission `{route.needs}`.")
+    return f"{route.details}\n\n{caller}".lstrip()
+
+
+def _plain(schema: Any) -> Any:
+    """A schema with patterns as JSON Schema has them: its `$` needs no guard (`record.shaped`)."""
+    if isinstance(schema, Mapping):
+        return {
+            name: value.removesuffix(WHOLE)
+            if name == "pattern" and isinstance(value, str)
+            else _plain(value)
+            for name, value in schema.items()
+        }
+    if isinstance(schema, list | tuple):
+        return [_plain(value) for value in schema]
+    return schema
+
+
+def _used(components: Mapping[str, Any], *, by: Any) -> dict[str, Any]:
+    """Those that something refers to, sorted: parameters have none, but for their own schemas."""
+    left, found = _references(by) | {_REF.format(name=ProblemDocument.__name__)}, set[str]()
+    while left:
+        name = left.pop().rpartition("/")[2]
+        if name in components and name not in found:
+            found.add(name)
+            left |= _references(components[name])
+    return {name: components[name] for name in sorted(found)}
+
+
+def _references(node: Any) -> set[str]:
+    """What a part of the document refers to."""
+    if isinstance(node, Mapping):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(_references(value) for value in node.values()))
+    if isinstance(node, list | tuple):
+        return set[str]().union(*(_references(value) for value in node))
+    return set()

@@ -48,6 +48,7 @@ def document(services: Iterable[Declared], *, version: str, region: str = "") ->
             "title": "Nexus COS events",
             "version": version,
             "description": "CloudEvents 1.0; order holds for events of one key.",
+            "contact": {"name": "Who runs this server"},
         },
         "defaultContentType": "application/json",
         "channels": _channels(names, region),
