@@ -21,19 +21,21 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from edge.service_openapi import openapi
 from ops.errors import Rejected
-from ops.ids import IdMaker
 from services._kit.actor import ANONYMOUS
 from services._kit.call import Request
 from services._kit.errors import Invalid, NotFound, SignedOut
 from services._kit.load import load_all, schemas
 from services._kit.operation import Operation, operations
-from services._kit.record import LIMIT_MAX
+from services._kit.record import LIMIT_MAX, WHOLE
 from services._kit.service import METHODS, Service
 from services._live.lists import item_key
 from tests.fakes.calls import Calls, actor, served
+from tests.fakes.every_route import OPERATORS, EveryRoute
+from tests.fakes.examples import example, example_value, leaves
 from tests.fakes.follower import Follower
 from tests.fakes.following import following
 from tests.fakes.postgres import Postgres, PostgresServer
+from tests.fakes.schemathesis_run import schemathesis
 from tests.tidy.tree import ROOT
 
 SERVICES = load_all()
@@ -61,6 +63,13 @@ def everything(postgres_server: PostgresServer) -> Iterator[Postgres]:
     database = postgres_server.database()
     yield database
     postgres_server.drop(database.name)
+
+
+@pytest.fixture(scope="module")
+def routes(everything: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EveryRoute]:
+    """All of them behind HTTP."""
+    with EveryRoute(everything, tmp_path_factory.mktemp("routes")) as serving:
+        yield serving
 
 
 @pytest.fixture
@@ -220,7 +229,7 @@ async def test_a_strangers_tenant_gets_404(calls: Calls, operation: Operation) -
 async def test_an_unknown_field_is_refused(calls: Calls, operation: Operation) -> None:
     if operation.body is None or operation.route.wire:
         return
-    body = {**_example(operation.body), "no_such_field": 1}
+    body = {**example(operation.body), "no_such_field": 1}
     request = _request(operation, STRANGER, body=json.dumps(body).encode())
     with pytest.raises(Invalid) as caught:
         await calls.runtime.call(operation, request)
@@ -271,6 +280,45 @@ async def test_a_list_can_be_followed(calls: Calls, operation: Operation) -> Non
 
 
 @each_service
+def test_schemathesis_finds_nothing(routes: EveryRoute, service: Service) -> None:
+    found = schemathesis(
+        routes.url,
+        *("--phases=coverage,fuzzing", "--max-examples=5", "--seed=1"),
+        token=routes.token("*", tenant=OPERATORS),
+        paths=f"^{service.prefix}/",
+        seconds_max=60,
+    )
+    assert found.code == 0, found.text
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("tenant", [OPERATORS, "acme"])
+def test_schemathesis_finds_nothing_at_length(routes: EveryRoute, tenant: str) -> None:
+    found = schemathesis(
+        routes.url,
+        "--max-examples=200",
+        token=routes.token("*", tenant=tenant),
+        paths="^/v1/",
+        seconds_max=800,
+    )
+    assert found.code == 0, found.text
+
+
+@each_operation
+def test_inputs_are_bounded(operation: Operation) -> None:
+    """A number without bounds would be too large for the database, a pattern that is not made by
+    `shaped` would let a line feed pass."""
+    given = (operation.body, operation.query, *(kind for _, kind in operation.parameters))
+    for where, part in (found for kind in given if kind is not None for found in leaves(kind)):
+        match part:
+            case msgspec.inspect.IntType():
+                assert part.ge is not None, where
+                assert part.le is not None, where
+            case msgspec.inspect.StrType():
+                assert part.pattern is None or part.pattern.endswith(WHOLE), where
+
+
+@each_service
 async def test_tables_are_closed_by_tenant(everything: Postgres, service: Service) -> None:
     async with served(everything, service):
         open_tables = everything.run(
@@ -293,66 +341,15 @@ def _request(
 ) -> Request:
     """A request that is right in every way but for who asks, and objects that do not exist."""
     if body is None and operation.body is not None:
-        body = json.dumps(_example(operation.body)).encode()
-    required = _example(operation.query) if operation.query is not None else {}
+        body = json.dumps(example(operation.body)).encode()
+    required = example(operation.query) if operation.query is not None else {}
     pairs = "&".join((*(f"{name}={value}" for name, value in required.items()), query)).strip("&")
     return Request(
         actor=who,
-        path={name: _example_value(kind) for name, kind in operation.parameters},
+        path={name: example_value(kind) for name, kind in operation.parameters},
         query=pairs,
         body=body or b"",
         content_type="application/json" if body else "",
         if_match='"1"' if "expected" in operation.takes else "",
         idempotency_key="example" if operation.route.needs_key else "",
     )
-
-
-def _example(kind: type[Any]) -> dict[str, Any]:
-    """The required fields of an input, with values that are right."""
-    shape = msgspec.inspect.type_info(kind)
-    assert isinstance(shape, msgspec.inspect.StructType)
-    return {field.encode_name: _example_of(field.type) for field in shape.fields if field.required}
-
-
-def _example_value(kind: Any) -> str:
-    return str(_example_of(msgspec.inspect.type_info(kind)))
-
-
-def _example_of(info: Any) -> Any:
-    kinds = msgspec.inspect
-    match info:
-        case kinds.Metadata():
-            prefix = (info.extra or {}).get("prefix")
-            found = IdMaker("eu1").new(prefix) if prefix else _example_of(info.type)
-        case kinds.StrType():
-            found = _example_text(info.pattern or "", info.min_length or 1)
-        case kinds.IntType():
-            found = info.ge if info.ge is not None else (info.gt or 0) + 1
-        case kinds.BoolType():
-            found = False
-        case kinds.EnumType():
-            found = next(iter(info.cls)).value
-        case kinds.UnionType():
-            found = None if info.includes_none else _example_of(info.types[0])
-        case kinds.StructType():
-            found = _example(info.cls)
-        case kinds.DictType():
-            found = {}
-        case _:
-            found = []
-    return found
-
-
-def _example_text(pattern: str, length: int) -> str:
-    """A text for the few patterns that inputs use."""
-    for known in (
-        "x" * length,
-        "x@example.org",
-        "2030-01-01T00:00:00Z",
-        "EUR",
-        "eu1",
-        "2030-01-01",
-    ):
-        if re.search(pattern, known) and len(known) >= length:
-            return known
-    raise AssertionError(f"no example fits {pattern}: add one")
