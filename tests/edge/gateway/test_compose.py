@@ -136,7 +136,7 @@ async def test_paths_that_are_no_calls(gateway: SmallGateway, path: str) -> None
     assert not gateway.stall.calls
 
 
-@pytest.mark.parametrize("sign", ["\n", "\x01", "\x7f", "\u00e9", "%", "%0", "<"])
+@pytest.mark.parametrize("sign", ["\u00e9", "%", "%0", "<"])
 async def test_a_call_is_what_a_request_line_can_say(
     gateway: SmallGateway, upstream: FaultUpstream, sign: str
 ) -> None:
@@ -146,8 +146,17 @@ async def test_a_call_is_what_a_request_line_can_say(
     assert not upstream.seen
 
 
-async def test_a_condition_is_one_line(gateway: SmallGateway) -> None:
-    said = await compose(gateway, {"id": "a", "path": "/v1/stall/items/7", "if_match": '"1"\n'})
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"path": "/v1/stall/items/7\n"},
+        {"path": "/v1/stall/items/7\x01"},
+        {"path": "/v1/stall/items/7\x7f"},
+        {"path": "/v1/stall/items/7", "if_match": '"1"\n'},
+    ],
+)
+async def test_a_call_is_one_line(gateway: SmallGateway, call: dict[str, str]) -> None:
+    said = await compose(gateway, {"id": "a", **call})
     assert said.status == 422
     assert not gateway.stall.calls
 

@@ -20,8 +20,10 @@ from services.platform.backend_api.api import Config, Fault
 from services.platform.backend_api.logic.paths import PathError, names, read_host, segments
 
 FAULTS_MAX: Final = 100
-_AT: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_AT: Final = re.compile(r" - at (`key` in )?`\$(.*)`$")
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[([0-9]+|\.\.\.)\]")
+_SOME: Final = "..."
+"""A step to some member of a mapping."""
 _MISSING: Final = re.compile(r"missing required field `([^`]+)`")
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]+)`")
 _OWN_HEADERS: Final = frozenset(
@@ -168,7 +170,7 @@ def _item(plain: Any, kind: Any, pointer: str, faults: list[Fault]) -> Any:
             made = msgspec.convert(rest, kind)
         except msgspec.ValidationError as error:
             text = str(error)
-            fault, member = _fault(text, pointer)
+            fault, member = _fault(text, pointer, rest, kind)
             if member not in gone or not _MISSING.search(text):
                 faults.append(fault)
             if member not in rest:
@@ -201,10 +203,41 @@ def _without_required(kind: Any, member: str) -> Any:
     return msgspec.defstruct(kind.__name__, more, forbid_unknown_fields=True, kw_only=True)
 
 
-def _fault(text: str, pointer: str) -> tuple[Fault, str]:
+def _named(text: str, steps: list[str], plain: Any, kind: Any) -> list[str]:
+    """The steps with the name of a mapping's member, which msgspec does not say: the first that is
+    refused so alone."""
+    at = steps.index(_SOME)
+    mapping = plain
+    for step in steps[:at]:
+        mapping = mapping[int(step) if isinstance(mapping, list) else step]
+    for name, value in mapping.items():
+        try:
+            msgspec.convert(_with(plain, steps[:at], {name: value}), kind)
+        except msgspec.ValidationError as error:
+            if str(error) == text:
+                return [*steps[:at], name, *steps[at + 1 :]]
+    return steps
+
+
+def _with(plain: Any, steps: list[str], value: Any) -> Any:
+    """The same, with another value there."""
+    if not steps:
+        return value
+    first, *rest = steps
+    if isinstance(plain, list):
+        at = int(first)
+        return [*plain[:at], _with(plain[at], rest, value), *plain[at + 1 :]]
+    return {**plain, first: _with(plain[first], rest, value)}
+
+
+def _fault(text: str, pointer: str, plain: Any, kind: Any) -> tuple[Fault, str]:
     """The fault that msgspec tells of, and the member of the item that it is in."""
     at = _AT.search(text)
-    steps = [a or b for a, b in _STEP.findall(at[1])] if at else []
+    steps = [a or b for a, b in _STEP.findall(at[2])] if at else []
+    if at and at[1]:
+        steps.append(_SOME)
+    if _SOME in steps:
+        steps = _named(text, steps, plain, kind)
     message = _AT.sub("", text)
     message = message[:1].lower() + message[1:]
     code = "value"
