@@ -349,14 +349,17 @@ class Database:
     async def acquire(self, pin: Pin) -> asyncpg.Connection:
         """A connection with this pin, the caller's until `release`. Raises DatabaseFault."""
         while True:
+            has: Pin | None = pin
             connection = self._take(pin)
             if connection is None:
                 connection, has = await self._any()
-                if has != pin:
-                    await self._repin(connection, has, pin)
-            if not connection.is_closed():
-                return connection
-            self._lost(connection)
+            if connection.is_closed():
+                # It died while it was idle, which is nobody's fault who comes now.
+                self._lost(connection)
+                continue
+            if has != pin:
+                await self._repin(connection, has, pin)
+            return connection
 
     def release(self, connection: asyncpg.Connection, pin: Pin) -> None:
         """Gives it back; one that is broken or left a transaction open is closed."""
@@ -566,7 +569,7 @@ def translated(fault: BaseException) -> BaseException:
     if isinstance(
         fault, pg.SerializationError | pg.DeadlockDetectedError | pg.LockNotAvailableError
     ):
-        return DatabaseFault("two changes met", code="db.conflict")
+        return DatabaseFault("two changes met", code="db.conflict", retry_after_seconds=1)
     if isinstance(fault, pg.QueryCanceledError | TimeoutError):
         return DatabaseFault("the database took too long", code="db.slow", retry_after_seconds=1)
     if isinstance(fault, _AWAY) or _says_away(fault):
