@@ -126,8 +126,13 @@ class GuestStore(Store):
         await self.db.run("DELETE FROM invitation WHERE guest = $1", guest)
 
     async def write_invitation(self, guest: str) -> None:
-        """Writes a guest's letter; nothing when the guest was removed meanwhile."""
-        sealed = await self.db.value("SELECT email FROM contact WHERE guest = $1", guest)
+        """Writes a guest's letter; nothing when the guest was removed meanwhile.
+
+        Who removes the guest waits for the letter, or else could not remove that too.
+        """
+        sealed = await self.db.value(
+            "SELECT email FROM contact WHERE guest = $1 FOR KEY SHARE", guest
+        )
         if sealed is None:
             return
         email = self.open(sealed, column=_EMAIL, row=guest)

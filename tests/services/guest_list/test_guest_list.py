@@ -1,5 +1,6 @@
 """What guest-list promises, on a real database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from services._events.projection import Projector
 from services._kit.errors import Conflict, Invalid, NotFound, Stale
 from services.entertainment.guest_list.service import SERVICE
-from services.entertainment.guest_list.store import BOARD
+from services.entertainment.guest_list.store import BOARD, GuestStore
 from tests.fakes.calls import KEYS, Calls, actor, served
 from tests.fakes.postgres import Postgres
 from tests.fakes.projecting import projector
@@ -99,6 +100,31 @@ async def test_addresses_are_sealed_and_forgotten(calls: Calls, postgres: Postgr
         assert "ada@example.org" not in text
     await calls.told("remove", path={"id": show["id"], "guest": ada["id"]})
     assert postgres.run("SELECT count(*) FROM guest_list.contact") == 0
+
+
+async def test_a_letter_that_is_being_written_is_forgotten_too(
+    calls: Calls, postgres: Postgres
+) -> None:
+    show = await make(calls)
+    ada = await calls.told("invite", body=ADA, path={"id": show["id"]})
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    waits += " AND datname = current_database()"
+    async with asyncio.TaskGroup() as group:
+        async with (
+            calls.database.session("guest_list", tenant="acme") as session,
+            session.transaction(),
+        ):
+            store = calls.runtime.store(SERVICE, session, actor())
+            assert isinstance(store, GuestStore)
+            await store.write_invitation(ada["id"])
+            where = {"id": show["id"], "guest": ada["id"]}
+            removing = group.create_task(calls.call("remove", path=where))
+            async with asyncio.timeout(20):
+                while not (removing.done() or postgres.run(waits)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await removing
+    for table in ("contact", "invitation"):
+        assert postgres.run(f"SELECT count(*) FROM guest_list.{table}") == 0
 
 
 async def test_what_is_not_there_is_not_there(calls: Calls) -> None:
