@@ -37,6 +37,8 @@ CONNECTIONS_BESIDE: Final = 4
 """Connections of a worker beside those of its jobs, and those with which it claims them."""
 STOP_SPARE_SECONDS: Final = 1.5
 """What of `node.stop_seconds` is kept for rolling back and giving jobs to others."""
+_AGAIN: Final = Restart(pause_seconds_max=1.0)
+"""However long the database was away, work goes on soon after it is back."""
 
 _log = get_logger("edge.background")
 
@@ -76,7 +78,7 @@ async def run(settings: Settings, given: Inherited) -> None:
             settings=settings.events,
         )
         for name, make in [*runner.loops(), *carried, ("notices", notices.run)]:
-            group.keep(name, make)
+            group.keep(name, make, _AGAIN)
         given.ready()
         await asyncio.Event().wait()
 
@@ -123,12 +125,12 @@ class Handlers:
 async def tables_made(database: Database, services: Iterable[Service]) -> None:
     """Waits until the database answers and has every service's queue."""
     names = [f"{service.schema}.job" for service in services]
-    pauses, tries = Restart(), 0
+    tries = 0
     while not await _has_tables(database, names):
         tries += 1
         if tries == 1:
             _log.info("waiting for the services' tables")
-        await asyncio.sleep(pauses.pause_seconds(tries + 1))
+        await asyncio.sleep(_AGAIN.pause_seconds(tries + 1))
 
 
 async def _has_tables(database: Database, names: Sequence[str]) -> bool:

@@ -19,6 +19,8 @@ from ops.tasks import Restart
 
 CHECK_SECONDS: Final = 15.0
 """How often a silent connection is asked whether it still stands."""
+PAUSE_SECONDS_MAX: Final = 1.0
+"""Between tries to connect anew: what waits for a database goes on soon after it is back."""
 
 Heard = Callable[[str], None]
 
@@ -43,7 +45,7 @@ class Notices:
 
     async def run(self) -> None:
         """Listens until cancelled; connects anew, with a growing pause, when it must."""
-        restart = Restart(pause_seconds_first=0.1)
+        restart = Restart(pause_seconds_first=0.1, pause_seconds_max=PAUSE_SECONDS_MAX)
         failures = 0
         while True:
             began = SYSTEM.monotonic()

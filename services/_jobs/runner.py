@@ -42,6 +42,8 @@ TIDY_SECONDS: Final = 600.0
 """How often a worker forgets old dead jobs, and counts the others."""
 RELEASE_SECONDS: Final = 1.0
 """How long giving jobs back may take while a worker stops."""
+PAUSE_SECONDS_MAX: Final = 1.0
+"""Between tries while the database is away."""
 _BUSY_PAUSE_SECONDS: Final = 0.5
 _BUCKETS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 
@@ -147,7 +149,7 @@ class Runner:
 
     async def claim_jobs(self) -> None:
         """Finds, claims and starts jobs until cancelled or the runner is left."""
-        restart = Restart(pause_seconds_first=0.2)
+        restart = Restart(pause_seconds_first=0.2, pause_seconds_max=PAUSE_SECONDS_MAX)
         failures = 0
         while self._work and not self._stopping:
             try:
