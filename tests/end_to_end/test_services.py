@@ -1,69 +1,15 @@
 """Business services on a whole node: real servers, the public port, a token, restarts."""
 
-import json
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.end_to_end.family import Family, wait_until
+from tests.end_to_end.family import wait_until
+from tests.end_to_end.service_node import Node
 from tests.fakes.state_node import data_directory
 
 LISTS = "/v1/guest-list/guest-lists"
 SHOW = {"name": "Show", "capacity": 4, "ends_at": "2030-01-01T00:00:00Z"}
-
-
-class Node(Family):
-    """A node with state, and somebody who may do everything in a tenant of it."""
-
-    def __init__(self, directory: Path, data: Path) -> None:
-        roles = {"NEXUS_NODE_ROLES": "edge,media,state,worker", "NEXUS_EDGE_WORKERS": "1"}
-        super().__init__(directory, **roles, NEXUS_STATE_DATA_DIR=str(data))
-        self.token = ""
-
-    def start(self) -> None:
-        super().start()
-        self.sign_in()
-        wait_until("its state is ready", self.has_state, 30)
-
-    def has_state(self) -> bool:
-        """Whether the servers of this start answer, and every schema is made."""
-        started = self.log_path.read_text().rpartition('"node starts"')[2]
-        ready = [line for line in started.splitlines() if '"child is ready"' in line]
-        return any('"state-0"' in line for line in ready)
-
-    def sign_in(self, tenant: str = "acme") -> None:
-        """By the command that stands in for the identity services."""
-        arguments = ("token", "--tenant", tenant, "--subject", "usr_1", "--permissions", "*")
-        done = subprocess.run(
-            [sys.executable, "-m", "edge.main", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        self.token = done.stdout.strip()
-
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-        """Status and JSON of an answer; status 0: no connection."""
-        data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(self.url + path, data, headers, method=method)
-        if self.token:
-            asked.add_header("Authorization", f"Bearer {self.token}")
-        if data is not None:
-            asked.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as fault:
-            return fault.code, json.loads(fault.read() or b"null")
-        except OSError:
-            return 0, None
 
 
 @pytest.fixture(scope="module")
