@@ -1,4 +1,4 @@
-"""A node with business services for the tests: `nexus up` with real servers, and signed-in users."""
+"""A node with business services for tests: `nexus up` with real servers, and signed-in users."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The judge of killed guest lists lets what is right pass, and sees each thing that can go wrong."""
+"""The judge of killed guest lists lets what is right pass, and sees all that can go wrong."""
 
 from collections.abc import Callable
 from dataclasses import replace

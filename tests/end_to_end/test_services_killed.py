@@ -57,7 +57,7 @@ WEIGHTS = {
     "valkey": 1,
     "media": 1,
 }
-"""How often each is killed; "session": a process of PostgreSQL's, which all of them go down with."""
+"""How often each is killed; "session": a process of PostgreSQL's, that takes all of them down."""
 QUICK = {
     "NEXUS_EDGE_WORKERS": "2",
     "NEXUS_EVENTS_LEASE_SECONDS": "2",
@@ -248,7 +248,7 @@ async def shown(admin: asyncpg.Connection) -> dict[str, bytes]:
 async def check(
     tmp_path: Path, names: Sequence[str], *, broker: Kafka | None = None, seed: int
 ) -> None:
-    """The whole scene. names: whom to kill; without any, `LONG_KILLS` by chance, each once first."""
+    """The scene. names: whom to kill; without any, `LONG_KILLS` by chance, each once at first."""
     settings: dict[str, Any] = dict(QUICK)
     if broker is not None:
         settings |= {"NEXUS_NODE_REGION": broker.region(), "NEXUS_KAFKA": broker.servers}

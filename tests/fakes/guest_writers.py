@@ -73,7 +73,7 @@ class Writers:
                 group.create_task(self._write(number, tenant, shared[tenant]))
 
     async def repeat(self, asked: Asked) -> tuple[int, bytes, bool]:
-        """Asks for the same once more: status, body, whether it says that it was answered before."""
+        """Asks for the same once more: status, body, whether it was answered before."""
         async with self._session(asked.tenant) as session:
             status, body, headers = await _send(session, asked)
             return status, body, headers.get("Idempotent-Replayed") == "true"
