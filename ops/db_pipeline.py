@@ -176,7 +176,8 @@ class Pipeline(asyncio.Protocol):
                 _take_row(owed[0], data, body)
             elif kind == b"Z":
                 self._settle(owed.popleft())
-            elif kind == b"E":
+            elif kind == b"E" and owed:
+                # With nothing owed it is why the server ends the connection.
                 owed[0].fault = _fault(data[body:following])
             elif kind == b"T":
                 _describe(owed[0].statement, data, body)

@@ -83,6 +83,7 @@ class Reader(Session):
 
     async def _session(self) -> Session:
         if self._inner is None:
-            self._checkout = Checkout(self._database, self.pin)
-            self._inner = await self._checkout.__aenter__()
+            checkout = Checkout(self._database, self.pin)
+            self._inner = await checkout.__aenter__()
+            self._checkout = checkout
         return self._inner

@@ -201,6 +201,9 @@ async def test_a_lost_connection_is_told_and_replaced(tmp_path: Path) -> None:
             for _ in range(3):
                 with pytest.raises(DatabaseFault):
                     await ask()
+                with pytest.raises(DatabaseFault):
+                    async with reader(database) as session:
+                        await session.rows("SELECT 1")
             server.start()
             assert await ask() == "t1"
 
