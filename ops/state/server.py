@@ -2,7 +2,7 @@
 
     looking ──lives──▶ waiting ──answers──▶ running ──ends──▶ pausing ──▶ looking …
         └──none──▶ starting ──▶ waiting             pause: 0, 0.2, 0.4 … 5 s (0 again after health)
-                                   └──silent for start_seconds: StateError
+                                   └──silent for start_seconds, then or later: StateError
 
 A server is a process in a session of its own: it outlives us when we are killed, and whoever comes
 next finds it by its pid file and by the folder it works in. Cancelling `run` therefore leaves it
@@ -28,7 +28,7 @@ from ops.tasks import Restart
 
 _ANSWER_PAUSE_SECONDS: Final = 0.02
 _LOOK_SECONDS: Final = 15.0
-"""How often the length of a server's log is looked at."""
+"""How often a running server is asked whether it answers, and its log's length looked at."""
 _LOG_TAIL_BYTES: Final = 600
 
 _up = gauge("nexus_state_up", "Whether an embedded server runs and answers.", ("server",))
@@ -167,12 +167,14 @@ class Kept:
             _adopted.inc(labels=(name,))
             _log.info("a living server is taken over", server=name, pid=process.pid)
         self._process = process
-        if await self._answers(process):
-            self.ready.set()
-            _up.set(1, labels=(name,))
-            _log.info("server is ready", server=name, pid=process.pid)
-            while not await process.ended(_LOOK_SECONDS):
-                self._shorten_log()
+        while await self._answers(process):
+            if not self.ready.is_set():
+                self.ready.set()
+                _up.set(1, labels=(name,))
+                _log.info("server is ready", server=name, pid=process.pid)
+            if await process.ended(_LOOK_SECONDS):
+                break
+            self._shorten_log()
         self.ready.clear()
         _up.set(0, labels=(name,))
         process.close()
@@ -219,7 +221,7 @@ class Kept:
             if await process.ended(_ANSWER_PAUSE_SECONDS):
                 return False
         raise StateError(
-            f"{self.server.name} does not answer {self._settings.start_seconds:g} s after its start"
+            f"{self.server.name} has not answered for {self._settings.start_seconds:g} s"
         )
 
     def _log_path(self) -> Path:
