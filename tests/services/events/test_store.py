@@ -47,6 +47,25 @@ async def test_the_state_comes_back(life: Life) -> None:
         assert await load(session, THING, "none") == replace(found, state=Thing(), version=0)
 
 
+async def test_who_wrote_something_before_it_waited_stands_behind(
+    life: Life, postgres: Postgres
+) -> None:
+    """Its transaction is the older one, and yet comes second."""
+    async with (
+        life.database.session("sender", tenant="acme") as older,
+        life.database.session("sender", tenant="acme") as newer,
+    ):
+        async with older.transaction():
+            first = await older.value("SELECT pg_current_xact_id()")
+            await move(newer, "a")
+            await move(older, "a")
+        await move(newer, "a")
+    for table in ("event", "outbox"):
+        numbers = "SELECT string_agg(data->>'number', ' ' ORDER BY epoch, xid, seq)"
+        assert postgres.run(f"{numbers} FROM sender.{table}") == "1 2 3"
+        assert postgres.run(f"SELECT min(xid) FROM sender.{table}") > first
+
+
 async def test_a_version_that_is_past_is_a_conflict(life: Life) -> None:
     async with life.database.session("sender", tenant="acme") as session:
         await move(session, "a")
