@@ -4,9 +4,11 @@ Its jars come from scripts/kafka. Tests keep out of each other's way by regions:
 every topic's and group's name.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
+import random
 import socket
 import subprocess
 import tempfile
@@ -22,6 +24,11 @@ START_SECONDS = 60.0
 JAVA = ("java", "-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
 CLUSTER = "bmV4dXMtY29zLXRlc3RzLQ"
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to clients: while the broker is down, a client that asks for such a
+port again and again is given it at last, talks to itself, and the broker cannot have it back."""
+ARE_YOU_THERE = b"\0\0\0\x0a\0\x12\0\0\0\0\0\1\xff\xff"
+"""ApiVersions, version 0."""
 
 PROPERTIES = """
 process.roles=broker,controller
@@ -76,12 +83,14 @@ class Kafka:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self.kill()
-        self._folder.cleanup()
+        try:
+            if self._process is not None:
+                self.kill()
+        finally:
+            self._folder.cleanup()
 
     def start(self) -> None:
-        """Starts it, and waits until it takes connections."""
+        """Starts it, and waits until it answers."""
         folder = Path(self._folder.name)
         with (folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
@@ -101,6 +110,7 @@ class Kafka:
     def kill(self) -> None:
         """SIGKILL; what it acknowledged the kernel has."""
         assert self._process is not None
+        assert self._process.poll() is None, f"it ended by itself: {self._process.returncode}"
         self._process.kill()
         self._process.wait()
 
@@ -110,10 +120,11 @@ class Kafka:
 
     def _answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+            with socket.create_connection(("127.0.0.1", self.port), 1.0) as asking:
+                asking.sendall(ARE_YOU_THERE)
+                return len(asking.recv(4)) == 4
         except OSError:
             return False
-        return True
 
 
 @pytest.fixture(scope="session")
@@ -124,10 +135,11 @@ def kafka() -> Iterator[Kafka]:
 
 
 def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as asking, contextlib.suppress(OSError):
+            asking.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
