@@ -73,8 +73,7 @@ END;
 -- The plan is kept, and may be made while the log is empty, when reading all of it looks cheap: so
 -- it is told to go by the index.
 -- Leases the free partitions in which there is something after the consumer's place, and returns
--- up to rows_max messages of its topics from each; `head` is where the partition ended then. Fences
--- are random: one that is counted would be given again after a crash, with places that mean others.
+-- up to rows_max messages of its topics from each; `head` is where the partition ended then.
 CREATE FUNCTION claim_messages(
     who text, me text, lease_seconds double precision, wanted text[], rows_max integer
 ) RETURNS TABLE (partition smallint, fence bigint, head bigint, place bigint, event json)
@@ -87,7 +86,7 @@ BEGIN ATOMIC
             AND (s.lease_until < clock_timestamp() OR s.owner = me)
         FOR UPDATE OF s SKIP LOCKED
     ), mine AS (
-        UPDATE subscription s SET owner = me, fence = (random() * 9e18)::bigint,
+        UPDATE subscription s SET owner = me, fence = s.fence + 1,
             lease_until = clock_timestamp() + make_interval(secs => lease_seconds)
         FROM free f WHERE s.consumer = who AND s.partition = f.partition
         RETURNING s.partition, s.fence, s.position, f.position AS head

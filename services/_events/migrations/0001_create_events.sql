@@ -3,11 +3,6 @@
 
 -- Transaction ids are ordered within one epoch. A log that was restored into another cluster, where
 -- they begin anew, goes on in the next (see begin_epoch).
---
--- A row's xid is its transaction's, or the newest that had ended when it was written. A transaction
--- that wrote anything before it waited for the lock of a key is older than the one that it waited
--- for; its events would stand before those that they follow. A row never stands before its own
--- transaction, so who reads what is below every running one still misses nothing.
 CREATE TABLE log_epoch (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     epoch integer NOT NULL,
@@ -38,10 +33,7 @@ CREATE TABLE event (
     traceparent text NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
     epoch integer NOT NULL,
-    xid xid8 NOT NULL DEFAULT greatest(
-        pg_current_xact_id(),
-        (pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)::text::xid8
-    ),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     seq bigint NOT NULL DEFAULT nextval('event_seq'),
     PRIMARY KEY (stream, version)
 );
@@ -77,10 +69,7 @@ CREATE TABLE outbox (
     slot smallint NOT NULL DEFAULT (extract(epoch FROM now())::bigint / 86400 % 4),
     partition smallint NOT NULL CHECK (partition BETWEEN 0 AND 63),
     epoch integer NOT NULL,
-    xid xid8 NOT NULL DEFAULT greatest(
-        pg_current_xact_id(),
-        (pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)::text::xid8
-    ),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     seq bigint NOT NULL DEFAULT nextval('outbox_seq'),
     tenant text NOT NULL,
     id text NOT NULL,
