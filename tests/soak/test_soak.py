@@ -18,7 +18,7 @@ from tests.end_to_end.family import Family, fetch
 from tests.end_to_end.figures import say
 from tests.soak.actors import STREAMS, Actors
 from tests.soak.samples import Sample, counted, sample
-from tests.soak.trend import second_half, trend
+from tests.soak.trend import first_half, second_half, trend
 
 SETTINGS = {
     "NEXUS_EDGE_WORKERS": "2",
@@ -152,10 +152,12 @@ async def test_memory_is_flat_over_eight_hours_in_fifteen_minutes(tmp_path: Path
     growing = []
     rows = []
     for name in samples[0].processes:
-        found = trend(second_half(memory(samples[1:-1], name)))
+        used = memory(samples[1:-1], name)
+        found = trend(second_half(used))
         first, last = samples[0].processes[name].mib, samples[-1].processes[name].mib
         figures: dict[str, results.Figure] = {
             "slope_mib_per_hour": round(found.slope, 2),
+            "slope_in_the_first_half_mib_per_hour": round(trend(first_half(used)).slope, 2),
             "error_mib_per_hour": round(found.error, 2),
             "at_rest_before_mib": round(first, 1),
             "at_rest_after_mib": round(last, 1),

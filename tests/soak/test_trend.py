@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.soak.trend import second_half, trend
+from tests.soak.trend import first_half, second_half, trend
 
 SECONDS = range(0, 900, 10)
 
@@ -36,6 +36,8 @@ def test_a_leak_is_found(seed: int) -> None:
 def test_growth_while_it_warms_up_is_not_counted() -> None:
     points = [(float(x), 10.0 * min(x, 5)) for x in range(20)]
     assert trend(second_half(points)).slope == pytest.approx(0)
+    assert trend(first_half(points)).slope > 3
+    assert first_half(points) + second_half(points) == points
 
 
 def test_an_exact_line() -> None:

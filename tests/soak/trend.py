@@ -49,3 +49,8 @@ def second_half(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
     """The points of the later half of the time."""
     middle = (points[0][0] + points[-1][0]) / 2
     return [point for point in points if point[0] >= middle]
+
+
+def first_half(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points before the second half."""
+    return list(points[: len(points) - len(second_half(points))])
