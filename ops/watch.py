@@ -78,6 +78,11 @@ class Watch:
         self._check_at = clock.monotonic()
         self._looked_at = clock.monotonic() - pause_seconds
 
+    def keep_all(self) -> None:
+        """Whoever begins anew does not know what it left: all are watched for a time."""
+        for schema in self._schemas:
+            self.keep(schema)
+
     async def due(self) -> list[str]:
         """The schemas to look at now; waits, `pause_seconds` at least since the last answer.
 

@@ -105,6 +105,7 @@ class Relay:
 
     async def run(self) -> None:
         """Relays for ever. Raises what stops it, in a group: to be kept by a supervised group."""
+        self._watch.keep_all()
         while True:
             schemas = await self._watch.due()
             for start in range(0, len(schemas), SCHEMAS_AT_ONCE):

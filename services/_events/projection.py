@@ -164,8 +164,7 @@ class Projector:
 
     async def run(self) -> None:
         """Applies for ever. Raises what stops it."""
-        for schema in self._projections:
-            self._watch.keep(schema)
+        self._watch.keep_all()
         while True:
             for schema in await self._watch.due():
                 for projection in self._projections[schema]:
