@@ -16,23 +16,37 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv/bin"
 CARGO = ("scripts/with-rust-cache", "cargo")
 MANIFEST = "--manifest-path=media/native/Cargo.toml"
-SLOW_TESTS = (
+NOT_UNIT_TESTS = (
+    # Whole nodes, foreign servers and browsers, load.
+    "benchmarks/test_gateway_load.py",
+    "benchmarks/test_hls_load.py",
+    "benchmarks/test_webrtc_load.py",
+    "cdn",
+    "edge/regions/test_two_nodes.py",
+    "edge/test_background.py",
+    "edge/test_family.py",
+    "edge/test_state_role.py",
     "end_to_end",
     "hostile",
+    "hostile_http",
+    "image",
     "operations",
+    "ops/state",
     "services/bus",
+    "services/test_every_service.py",
+    "services/test_many_services.py",
+    "services/test_new_service.py",
     "soak",
     "web",
-    "image",
-    "prove",
-)
-"""Folders that `make test` runs and `make check` does not."""
-REAL_TIME_TESTS = (
+    # Played in real time.
+    "edge/demo",
     "media/hls/test_conformance.py",
     "media/test_native_aiortc.py",
     "media/test_native_faults.py",
 )
-"""Likewise: they play in real time, with foreign peers."""
+"""What `make test` runs and `make check` does not."""
+LANES = ("media", "edge", "services")
+"""Folders of tests that run beside each other, and beside all other folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +72,19 @@ def python_checks() -> list[Check]:
 
 
 def unit_tests() -> list[list[Check]]:
-    """All tests that need neither a browser nor the whole family's end-to-end drivers: two lanes.
+    """All tests that need neither a browser nor a whole node: a lane for each of LANES, and one.
 
     They wait more than they compute, and each lane has a network of its own.
     """
     pytest = ("scripts/in-network", f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove")
-    others = tuple(f"--ignore=tests/{name}" for name in (*SLOW_TESTS, "media"))
-    played = tuple(f"--ignore=tests/{name}" for name in REAL_TIME_TESTS)
+    gone = [name for name in (*NOT_UNIT_TESTS, *LANES) if not (ROOT / "tests" / name).exists()]
+    assert not gone, f"no longer there: {gone}"
+    left_out = tuple(f"--ignore=tests/{name}" for name in NOT_UNIT_TESTS)
+    others = tuple(f"--ignore=tests/{name}" for name in LANES)
+    folders = [(f"tests/{name}",) for name in LANES]
     return [
-        [Check("unit tests: media", (*pytest, *played, "tests/media"))],
-        [Check("unit tests: the rest", (*pytest, *others))],
+        [Check(f"unit tests: {name}", (*pytest, *left_out, *words))]
+        for name, words in zip((*LANES, "the rest"), (*folders, others), strict=True)
     ]
 
 
