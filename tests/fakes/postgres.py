@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import asyncpg
+import psutil
 import pytest
 
 from ops.state import programs
@@ -140,10 +141,16 @@ class PostgresServer:
         self.process.wait(START_SECONDS)
 
     def kill(self) -> None:
-        """SIGKILL, as the kernel would under want of memory; `start` then recovers."""
+        """SIGKILL, as the kernel would under want of memory; `start` then recovers.
+
+        Its children end by themselves a moment later; until then they answer.
+        """
         assert self.process is not None
+        children = psutil.Process(self.process.pid).children()
         self.process.kill()
         self.process.wait()
+        _, left = psutil.wait_procs(children, START_SECONDS)
+        assert not left, left
 
     def url(self, database: str, login: str) -> str:
         return f"postgresql://{login}@/{database}?host={self.folder}"
