@@ -91,7 +91,7 @@ def _bus(
         notices,
         settings.events,
         region=settings.node.region,
-        kafka_servers=side.addresses.kafka_servers,
+        kafka=settings.kafka,
     )
 
 

@@ -3,12 +3,13 @@
 A reaction gets the hands that the kit makes, as the service itself, in the event's tenant.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from ops.db import Database, Session
 from ops.notices import Notices
+from ops.state.settings import KafkaSettings
 from services._bus.inbox import Consumer, Reaction
 from services._bus.loops import Part
 from services._bus.port import Bus
@@ -35,16 +36,16 @@ async def bus(
     settings: EventsSettings,
     *,
     region: str,
-    kafka_servers: Sequence[str] = (),
+    kafka: KafkaSettings,
 ) -> AsyncIterator[Bus]:
     """The bus of this node: Kafka where its servers are known, else the embedded one."""
-    if not kafka_servers:
+    if not kafka.servers:
         yield PostgresBus(database, notices, settings, region=region)
         return
     # Its client takes a tenth of a second to import, and most nodes have no Kafka.
     from services._bus.kafka import KafkaBus  # noqa: PLC0415
 
-    async with KafkaBus(kafka_servers, settings, region=region) as made:
+    async with KafkaBus(kafka, settings, region=region) as made:
         yield made
 
 

@@ -24,7 +24,7 @@ from ops.state.claim import family_claim
 from ops.state.embedded import Embedded
 from ops.state.errors import StateError
 from ops.state.places import is_embedded
-from ops.state.settings import KafkaSettings, RedisSettings, StateSettings
+from ops.state.settings import RedisSettings, StateSettings
 from ops.tasks import Restart, SupervisedGroup
 from ops.tracing import TracingSettings
 from services._jobs.settings import JobSettings
@@ -44,7 +44,6 @@ class Settings:
     state: StateSettings = field(default_factory=StateSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
-    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ops.db import DatabaseSettings
 from ops.node import NodeSettings
-from ops.state.settings import AUTOMATIC, KafkaSettings, RedisSettings, StateSettings
+from ops.state.settings import AUTOMATIC, RedisSettings, StateSettings
 
 ADMIN: Final = "nexus_admin"
 """Login of the embedded server that may do all: migrations."""
@@ -40,8 +40,6 @@ class Settings(Protocol):
     def database(self) -> DatabaseSettings: ...
     @property
     def redis(self) -> RedisSettings: ...
-    @property
-    def kafka(self) -> KafkaSettings: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,6 @@ class Addresses:
     admin_url: str
     """As migrations log in."""
     redis_url: str
-    kafka_servers: tuple[str, ...]
-    """None: events travel in PostgreSQL."""
 
 
 def places(settings: Settings, environment: Mapping[str, str] = os.environ) -> Places:
@@ -115,7 +111,6 @@ def addresses(settings: Settings, environment: Mapping[str, str] = os.environ) -
         or database.url
         or where.database_url(login=ADMIN, database=DATABASE),
         redis_url=settings.redis.url or f"unix://{quote(str(where.valkey_socket))}",
-        kafka_servers=settings.kafka.servers,
     )
 
 

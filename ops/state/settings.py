@@ -6,7 +6,7 @@ yours; then none of ours is started in its place.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ops.settings import setting
 
@@ -96,3 +96,27 @@ class KafkaSettings:
         "Kafka brokers of this region, each as host:port; empty: events travel in PostgreSQL.",
         variable="NEXUS_KAFKA",
     )
+    tls: bool = setting(default=False, help="Whether brokers are spoken to by TLS.")
+    authorities: str = setting(
+        "", "File with the authorities of brokers' certificates, PEM; empty: the system's."
+    )
+    certificate: str = setting(
+        "", "File with our own certificate chain, PEM, where brokers ask for one; empty: none."
+    )
+    key: str = setting("", "File with the private key of `certificate`, PEM.")
+    user: str = setting("", "Name to log in with, by SASL; empty: no login.")
+    password: str = setting("", "Password to log in with.", secret=True)
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = setting(
+        "SCRAM-SHA-512", "How to log in; PLAIN shows the password, and so needs `tls`."
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what would not be used, or would show a password."""
+        if (self.authorities or self.certificate) and not self.tls:
+            raise ValueError("tls: a certificate is of no use without it")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("key: a certificate and its key are given together")
+        if bool(self.user) != bool(self.password):
+            raise ValueError("password: a user and a password are given together")
+        if self.user and self.mechanism == "PLAIN" and not self.tls:
+            raise ValueError("mechanism: PLAIN needs tls, or anybody could read the password")

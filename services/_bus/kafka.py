@@ -7,10 +7,11 @@ Topics are made on first use.
 """
 
 import asyncio
+import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -25,6 +26,8 @@ from aiokafka.errors import (
 from aiokafka.partitioner import DefaultPartitioner
 
 from ops.metrics import counter
+from ops.settings import SettingsError
+from ops.state.settings import KafkaSettings
 from services._bus.port import Batch, BusFault
 from services._events.event import Envelope, topic
 from services._events.settings import EventsSettings
@@ -69,15 +72,41 @@ class _Attributes(Envelope, frozen=True, kw_only=True, tag="1.0", tag_field="spe
     data: None  # type: ignore[assignment]
 
 
+def _way(kafka: KafkaSettings) -> dict[str, Any]:
+    """How clients reach the brokers: where, by TLS or not, and as whom."""
+    way: dict[str, Any] = {"bootstrap_servers": list(kafka.servers)}
+    protocol = "SSL" if kafka.tls else "PLAINTEXT"
+    if kafka.user:
+        protocol = f"SASL_{protocol}"
+        way["sasl_mechanism"] = kafka.mechanism
+        way["sasl_plain_username"], way["sasl_plain_password"] = kafka.user, kafka.password
+    if kafka.tls:
+        way["ssl_context"] = _context(kafka)
+    return way | {"security_protocol": protocol}
+
+
+def _context(kafka: KafkaSettings) -> ssl.SSLContext:
+    name = "authorities"
+    try:
+        context = ssl.create_default_context(cafile=kafka.authorities or None)
+        name = "certificate"
+        if kafka.certificate:
+            context.load_cert_chain(kafka.certificate, kafka.key)
+    except OSError as fault:
+        path = getattr(kafka, name)
+        raise SettingsError(f"kafka.{name}: {path}: {fault.strerror or fault}") from fault
+    return context
+
+
 class KafkaBus:
     """See `services/_bus/port.py`. `async with` it to send; receivers stand for themselves.
 
     Owns: the producer's connections.
     """
 
-    def __init__(self, servers: Sequence[str], settings: EventsSettings, *, region: str) -> None:
-        """`servers`: `host:port` of some brokers."""
-        self._servers = list(servers)
+    def __init__(self, kafka: KafkaSettings, settings: EventsSettings, *, region: str) -> None:
+        """Raises SettingsError: a certificate cannot be used."""
+        self._way = _way(kafka)
         self._settings = settings
         self._region = region
         self._producer: AIOKafkaProducer | None = None
@@ -109,7 +138,7 @@ class KafkaBus:
         """A member of the consumer's group. Raises BusFault."""
         topics = sorted({topic(kind, region=self._region) for kind in types})
         client = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **self._way,
             group_id=f"nexus.{self._region}.{consumer}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -166,7 +195,7 @@ class KafkaBus:
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
-                bootstrap_servers=self._servers,
+                **self._way,
                 enable_idempotence=True,
                 acks="all",
                 max_batch_size=BATCH_BYTES_MAX,
@@ -185,7 +214,7 @@ class KafkaBus:
         missing = sorted(set(names) - self._topics)
         if not missing:
             return
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=REQUEST_MS)
+        admin = AIOKafkaAdminClient(**self._way, request_timeout_ms=REQUEST_MS)
         await admin.start()
         try:
             count = self._settings.kafka_partitions

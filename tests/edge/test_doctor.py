@@ -6,14 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from edge import doctor
 from edge.doctor import Finding
 from edge.settings import Settings
+from tests.fakes.certificates import make_certificate
 
 
 def settings(**edge: object) -> Settings:
@@ -84,26 +81,3 @@ def test_certificates(tmp_path: Path, days: int, state: str) -> None:
     assert find(doctor.examine(replace(base, tls=tls)), "tls").state == state
     key.write_text("nonsense")
     assert find(doctor.examine(replace(base, tls=tls)), "tls").state == "fail"
-
-
-def make_certificate(certificate: Path, key: Path, ends: dt.datetime) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(ends - dt.timedelta(days=400))
-        .not_valid_after(ends)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )

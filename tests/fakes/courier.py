@@ -19,6 +19,7 @@ import pytest
 from ops.db import Database, DatabaseFault, DatabaseSettings, Session
 from ops.migrate import Folder, Schema, migrate
 from ops.notices import Notices
+from ops.state.settings import KafkaSettings
 from ops.tasks import Restart, SupervisedGroup
 from services._bus.inbox import Consumer, Reaction
 from services._bus.kafka import KafkaBus
@@ -217,8 +218,8 @@ class Town:
 
     url: str
     region: str = "eu1"
-    kafka: str = ""
-    """Its address, when that is the bus."""
+    kafka: KafkaSettings | None = None
+    """How to reach it, when that is the bus."""
     settings: EventsSettings = SETTINGS
 
     @asynccontextmanager
@@ -229,11 +230,11 @@ class Town:
             SupervisedGroup("courier") as group,
         ):
             notices = Notices(self.url, DatabaseSettings())
-            if not self.kafka:
+            if self.kafka is None:
                 bus = PostgresBus(database, notices, self.settings, region=self.region)
                 yield Life(self, database, bus, notices, group)
                 return
-            async with KafkaBus([self.kafka], self.settings, region=self.region) as kafka_bus:
+            async with KafkaBus(self.kafka, self.settings, region=self.region) as kafka_bus:
                 yield Life(self, database, kafka_bus, notices, group)
 
 

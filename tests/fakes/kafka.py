@@ -5,6 +5,7 @@ every topic's and group's name.
 """
 
 import contextlib
+import datetime as dt
 import hashlib
 import itertools
 import os
@@ -14,10 +15,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
+
+from ops.state.settings import KafkaSettings
+from tests.fakes.certificates import make_certificate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60.0
@@ -34,10 +39,19 @@ PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},\
+CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GUARDED:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.guarded.scram-sha-512.sasl.jaas.config={scram} required;
+listener.name.guarded.plain.sasl.jaas.config={plain} required user_{user}="{password}";
+listener.name.guarded.ssl.client.auth=required
+listener.name.guarded.ssl.keystore.type=PEM
+listener.name.guarded.ssl.keystore.location={folder}/pair.pem
+listener.name.guarded.ssl.truststore.type=PEM
+listener.name.guarded.ssl.truststore.location={folder}/certificate.pem
 log.dirs={folder}/log
 offsets.topic.num.partitions=3
 offsets.topic.replication.factor=1
@@ -50,6 +64,11 @@ log.cleaner.enable=false
 num.network.threads=2
 num.io.threads=2
 """
+SECURITY = "org.apache.kafka.common.security"
+SCRAM = f"{SECURITY}.scram.ScramLoginModule"
+PLAIN = f"{SECURITY}.plain.PlainLoginModule"
+USER, PASSWORD = "nexus", "correct horse"
+"""Of the guarded listener, which also asks for the certificate in `guard`."""
 
 
 class Kafka:
@@ -65,17 +84,34 @@ class Kafka:
         self._folder = tempfile.TemporaryDirectory(prefix="nexus-tests-kafka-")
         self._process: subprocess.Popen[bytes] | None = None
         self._regions = itertools.count(1)
-        self.port, self._controller = _free_ports(2)
+        self.port, self._guarded, self._controller = _free_ports(3)
         self.servers = f"127.0.0.1:{self.port}"
+        self.settings = KafkaSettings((self.servers,))
 
     def __enter__(self) -> Self:
         folder = Path(self._folder.name)
         properties = folder / "server.properties"
         properties.write_text(
-            PROPERTIES.format(port=self.port, controller=self._controller, folder=folder)
+            PROPERTIES.format(
+                port=self.port,
+                guarded=self._guarded,
+                controller=self._controller,
+                folder=folder,
+                scram=SCRAM,
+                plain=PLAIN,
+                user=USER,
+                password=PASSWORD,
+            )
         )
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        make_certificate(certificate, key, dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+        (folder / "pair.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
+        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         subprocess.run(
-            [*self._java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties],
+            [
+                *(*self._java, "kafka.tools.StorageTool", "format"),
+                *("-t", CLUSTER, "-c", properties, "--add-scram", scram),
+            ],
             check=True,
             capture_output=True,
         )
@@ -113,6 +149,20 @@ class Kafka:
         assert self._process.poll() is None, f"it ended by itself: {self._process.returncode}"
         self._process.kill()
         self._process.wait()
+
+    def guarded(self, **changed: Any) -> KafkaSettings:
+        """How to reach it by TLS, with its certificate and the right password."""
+        folder = Path(self._folder.name)
+        right = KafkaSettings(
+            servers=(f"127.0.0.1:{self._guarded}",),
+            tls=True,
+            authorities=str(folder / "certificate.pem"),
+            certificate=str(folder / "certificate.pem"),
+            key=str(folder / "key.pem"),
+            user=USER,
+            password=PASSWORD,
+        )
+        return replace(right, **changed)
 
     def region(self) -> str:
         """A region that no other test has."""

@@ -16,6 +16,7 @@ from edge.event_parts import bus
 from ops.db import Database, DatabaseSettings, Session
 from ops.migrate import Folder, Schema, migrate
 from ops.notices import Notices
+from ops.state.settings import KafkaSettings
 from ops.tasks import Restart, SupervisedGroup
 from services._bus.inbox import Consumer
 from services._bus.loops import Part, loops
@@ -107,7 +108,7 @@ async def listen(url: str, region: str, *kafka: str) -> None:
     async with (
         Database(url, settings) as database,
         SupervisedGroup("witness") as group,
-        bus(database, notices, SETTINGS, region=region, kafka_servers=kafka) as carried,
+        bus(database, notices, SETTINGS, region=region, kafka=KafkaSettings(kafka)) as carried,
     ):
         consumer = Consumer("witness", "witness", dict.fromkeys(GUEST_LIST.events, hear))
         made = loops(

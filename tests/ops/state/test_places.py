@@ -20,7 +20,7 @@ def test_the_embedded_servers_are_found_by_their_sockets() -> None:
     assert found.database_url == f"postgresql://nexus_app@/nexus?{socket}"
     assert found.admin_url == f"postgresql://nexus_admin@/nexus?{socket}"
     assert parse_url(found.redis_url)["path"] == "/data of mine/eu1/valkey/valkey.sock"
-    assert found.kafka_servers == ()
+    assert settings.kafka.servers == ()
     assert is_embedded(settings)
 
 
@@ -34,7 +34,7 @@ def test_yours_are_taken_as_they_are() -> None:
     found = addresses(settings)
     assert found.database_url == found.admin_url == "postgresql://app:secret@db/nexus"
     assert found.redis_url == "redis://cache:6379/1"
-    assert found.kafka_servers == ("one:9092", "two:9092")
+    assert settings.kafka.servers == ("one:9092", "two:9092")
     assert not is_embedded(settings)
     admin = replace(settings, database=replace(settings.database, admin_url="postgresql://root@db"))
     assert addresses(admin).admin_url == "postgresql://root@db"

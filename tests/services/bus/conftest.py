@@ -17,7 +17,7 @@ def town(request: pytest.FixtureRequest, postgres: Postgres) -> Town:
     if request.param == "postgres":
         return Town(postgres.url)
     broker: Kafka = request.getfixturevalue("kafka")
-    return Town(postgres.url, region=broker.region(), kafka=broker.servers)
+    return Town(postgres.url, region=broker.region(), kafka=broker.settings)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ops.errors import Unavailable
+from ops.state.settings import KafkaSettings
 from services._bus.port import Batch, Receiver
 from services._events.event import Envelope
 from tests.fakes.courier import Life, Moved, Painted, Town, envelope, until
@@ -145,7 +146,7 @@ async def test_sending_again_after_a_failure_keeps_the_order(life: Life) -> None
 
 async def test_a_bus_that_is_away_is_unavailable(town: Town) -> None:
     away = replace(town, url="postgresql://nobody@127.0.0.1:9/none")
-    away = replace(away, kafka="127.0.0.1:9" if town.kafka else "")
+    away = replace(away, kafka=town.kafka and KafkaSettings(("127.0.0.1:9",)))
     async with away.life() as life:
         with pytest.raises(Unavailable):
             await life.bus.send([envelope("thg_1", 1, town.region)])
