@@ -17,7 +17,7 @@ BIN = ROOT / ".venv/bin"
 CARGO = ("scripts/with-rust-cache", "cargo")
 MANIFEST = "--manifest-path=media/native/Cargo.toml"
 NOT_UNIT_TESTS = (
-    # Whole nodes, foreign servers and browsers, load.
+    # Whole nodes, foreign servers and browsers, load, processes that are killed.
     "benchmarks/test_gateway_load.py",
     "benchmarks/test_hls_load.py",
     "benchmarks/test_webrtc_load.py",
@@ -30,22 +30,28 @@ NOT_UNIT_TESTS = (
     "hostile",
     "hostile_http",
     "image",
+    "media/hls/test_restart.py",
     "operations",
     "ops/state",
+    "services/_jobs/test_away.py",
+    "services/_jobs/test_kills.py",
     "services/bus",
     "services/test_every_service.py",
     "services/test_many_services.py",
     "services/test_new_service.py",
     "soak",
     "web",
-    # Played in real time.
+    # Real time.
     "edge/demo",
+    "edge/gateway/test_shared_limits.py",
     "media/hls/test_conformance.py",
     "media/test_native_aiortc.py",
     "media/test_native_faults.py",
+    "media/test_native_swarm.py",
+    "services/_jobs/test_runner.py",
 )
 """What `make test` runs and `make check` does not."""
-LANES = ("media", "edge", "services")
+LANES = ("media", "edge", "edge/gateway", "services")
 """Folders of tests that run beside each other, and beside all other folders."""
 
 
@@ -79,13 +85,16 @@ def unit_tests() -> list[list[Check]]:
     pytest = ("scripts/in-network", f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove")
     gone = [name for name in (*NOT_UNIT_TESTS, *LANES) if not (ROOT / "tests" / name).exists()]
     assert not gone, f"no longer there: {gone}"
-    left_out = tuple(f"--ignore=tests/{name}" for name in NOT_UNIT_TESTS)
-    others = tuple(f"--ignore=tests/{name}" for name in LANES)
-    folders = [(f"tests/{name}",) for name in LANES]
     return [
-        [Check(f"unit tests: {name}", (*pytest, *left_out, *words))]
-        for name, words in zip((*LANES, "the rest"), (*folders, others), strict=True)
+        [Check(f"unit tests: {name or 'the rest'}", (*pytest, *_left_out(name), f"tests/{name}"))]
+        for name in (*LANES, "")
     ]
+
+
+def _left_out(lane: str) -> list[str]:
+    """What is no unit test, and what has a lane of its own."""
+    inner = [name for name in LANES if name != lane and f"{name}/".startswith(lane)]
+    return [f"--ignore=tests/{name}" for name in (*NOT_UNIT_TESTS, *inner)]
 
 
 def rust_checks(*, tests: bool) -> list[Check]:
