@@ -68,7 +68,7 @@ SECURITY = "org.apache.kafka.common.security"
 SCRAM = f"{SECURITY}.scram.ScramLoginModule"
 PLAIN = f"{SECURITY}.plain.PlainLoginModule"
 USER, PASSWORD = "nexus", "correct horse"
-"""Of the guarded listener, which also asks for the certificate in `guard`."""
+"""Of the listener that `guarded` reaches; it asks for a certificate too."""
 
 
 class Kafka:
