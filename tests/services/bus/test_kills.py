@@ -24,7 +24,6 @@ SHORT_KILLS = 8
 LONG_KILLS = 100
 PAUSE_SECONDS = (0.02, 0.25)
 DRAIN_SECONDS = 90.0
-RESTART_SECONDS = 30.0
 DATABASE = ("the database",)
 BROKER = ("the broker",)
 
@@ -72,7 +71,8 @@ class Family:
         """SIGKILL; a server is started again at once."""
         role = self.roles[place]
         if role in self._servers:
-            restart(self._servers[role])
+            self._servers[role].kill()
+            self._servers[role].start()
             return
         process = self._alive.pop(place)
         assert process.is_alive(), f"{self.roles[place] or 'the writer'} ended by itself"
@@ -83,20 +83,6 @@ class Family:
     def end(self) -> None:
         for place in list(self._alive):
             self.kill(place)
-
-
-def restart(server: Any) -> None:
-    """Kills a server and starts it; its orphans may be in the way for a moment."""
-    server.kill()
-    deadline = time.monotonic() + RESTART_SECONDS
-    while True:
-        try:
-            server.start()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            return
 
 
 @contextmanager
