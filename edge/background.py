@@ -16,7 +16,8 @@ import asyncpg
 from edge import event_parts
 from edge.services_side import ServicesSide
 from edge.settings import Settings
-from ops.db import Database, DatabaseFault, Session
+from ops.db import Database, Session
+from ops.db_faults import DatabaseFault
 from ops.ids import IdMaker
 from ops.inherited import Inherited
 from ops.log import get_logger

@@ -14,7 +14,8 @@ from typing import Any, Final
 import orjson
 
 from edge.settings import Settings
-from ops.db import Database, Duplicate
+from ops.db import Database
+from ops.db_faults import Duplicate
 from ops.errors import Rejected
 from ops.state.places import addresses
 from services._jobs.desk import Desk

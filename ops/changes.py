@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from ops.db import Database, DatabaseFault
+from ops.db import Database
+from ops.db_faults import DatabaseFault
 from ops.metrics import counter
 
 CHANNEL: Final = "nexus_changed"

@@ -14,7 +14,7 @@ transaction, or whose connection broke, is not used again.
 
 What only reads may go past the pool: see `ops/db_reader.py`.
 
-What the database refuses is told apart in `DatabaseFault`'s docstring. It knows no table; queries
+What the database refuses is told apart in `ops/db_faults.py`. It knows no table; queries
 are in each service's `store.py`.
 """
 
@@ -27,10 +27,9 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import asyncpg
-from asyncpg import exceptions as pg
 
+from ops.db_faults import FAULTS, DatabaseFault, translated
 from ops.db_pipeline import OUTSTANDING_MAX, CannotPipeline, Pipeline, open_pipeline
-from ops.errors import Rejected, Unavailable
 from ops.metrics import counter, gauge
 from ops.settings import setting
 
@@ -96,36 +95,6 @@ class DatabaseSettings:
     )
 
 
-class DatabaseFault(Unavailable):
-    """The database cannot answer now; repeating the whole request may help.
-
-    db.unavailable  no connection, or it broke          db.busy      none became free in time
-    db.slow         a statement took too long           db.conflict  two transactions met
-    """
-
-    code = "db.unavailable"
-
-
-class Duplicate(Rejected):
-    """A unique constraint, named in `constraint`, already has this value."""
-
-    code = "db.duplicate"
-
-    def __init__(self, constraint: str) -> None:
-        super().__init__("this exists already", fields={"constraint": constraint})
-        self.constraint = constraint
-
-
-class Violation(Rejected):
-    """A check, foreign key or not-null constraint, named in `constraint`, does not hold."""
-
-    code = "db.violation"
-
-    def __init__(self, constraint: str) -> None:
-        super().__init__("this breaks a rule of the data", fields={"constraint": constraint})
-        self.constraint = constraint
-
-
 class Pin(NamedTuple):
     """For whom a connection works: a service's role and schema, and a tenant ("": none)."""
 
@@ -165,14 +134,14 @@ class Session:
         """The first row, or None."""
         try:
             return await self._connection.fetchrow(sql, *values)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Row]:
         """All rows."""
         try:
             found: Sequence[Row] = await self._connection.fetch(sql, *values)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
         return found
 
@@ -180,14 +149,14 @@ class Session:
         """The first column of the first row, or None."""
         try:
             return await self._connection.fetchval(sql, *values)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
 
     async def run(self, sql: str, *values: Any) -> int:
         """Runs it; how many rows it touched."""
         try:
             status: str = await self._connection.execute(sql, *values)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
@@ -196,7 +165,7 @@ class Session:
         """Runs it once for each row, all or none."""
         try:
             await self._connection.executemany(sql, rows)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
 
     async def copy_in(
@@ -208,7 +177,7 @@ class Session:
             await self._connection.copy_records_to_table(
                 table, columns=columns, records=rows, schema_name=self.pin.schema
             )
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
 
     @asynccontextmanager
@@ -224,7 +193,7 @@ class Session:
             # The client library would take the connection's next transaction for a part of this
             # one, and never commit it.
             self._connection.terminate()
-            if isinstance(fault, _FAULTS):
+            if isinstance(fault, FAULTS):
                 raise translated(fault) from fault
             raise
         self._depth += 1
@@ -233,13 +202,13 @@ class Session:
         except BaseException:
             self._depth -= 1
             # A connection that cannot even roll back is closed when it is given back.
-            with suppress(*_FAULTS):
+            with suppress(*FAULTS):
                 await transaction.rollback()
             raise
         self._depth -= 1
         try:
             await transaction.commit()
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
         if not self._depth and self._committed is not None and self.pin.role != RELAY_ROLE:
             tenants = self._concerned or {self.pin.tenant} - {""}
@@ -277,6 +246,7 @@ class Database:
         """By schema; longest unused first."""
         self._opening: set[str] = set()
         self._closed = False
+        self._deeper: Database | None = None
         self.committed: Committed | None = None
         """Told of each transaction of a service's role that has been committed."""
 
@@ -290,12 +260,27 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
+        if self._deeper is not None:
+            await self._deeper.__aexit__(kind, error, trace)
         for connection in tuple(self._idle):
             self._forget(connection)
             connection.terminate()
         for pipeline in self._pipelines.values():
             pipeline.close()
         self._pipelines.clear()
+
+    @property
+    def deeper(self) -> "Database":
+        """Another pool, as large, for who holds a connection of this one and needs one more: in one
+        pool, all who hold one could wait for each other. It is closed with this one.
+
+        Raises DatabaseFault: they are."""
+        if self._closed:
+            raise DatabaseFault("the database is closed", retry_after_seconds=1)
+        if self._deeper is None:
+            self._deeper = Database(self._url, self._settings, options=self._options)
+        self._deeper.committed = self.committed
+        return self._deeper
 
     def session(self, schema: str, *, tenant: str) -> "Checkout":
         """`async with` it for a `Session` of a service and a tenant."""
@@ -315,7 +300,7 @@ class Database:
             raise CannotPipeline
         try:
             return await pipeline.row(sql, values, pin.tenant)
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
 
     async def _open_pipeline(self, pin: Pin) -> Pipeline:
@@ -335,7 +320,7 @@ class Database:
             pipeline = await open_pipeline(
                 self._url, pin=lambda made: made.fetchrow(_PIN, *settled), **self._how()
             )
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise translated(fault) from fault
         finally:
             self._opening.discard(pin.schema)
@@ -407,7 +392,7 @@ class Database:
                 raise DatabaseFault(
                     "the database cannot be reached", retry_after_seconds=1
                 ) from None
-            if isinstance(fault, _FAULTS):
+            if isinstance(fault, FAULTS):
                 raise translated(fault) from fault
             raise
         _open.set(self._count)
@@ -440,7 +425,7 @@ class Database:
                 assert tuple(answer) == pin, answer
         except BaseException as fault:
             self._lost(connection)
-            if isinstance(fault, _FAULTS):
+            if isinstance(fault, FAULTS):
                 raise translated(fault) from fault
             raise
 
@@ -548,49 +533,3 @@ def role_of(schema: str) -> str:
 def owner_of(schema: str) -> str:
     """The role that owns a service's schema and runs its migrations."""
     return f"nexus_{schema}_owner"
-
-
-_FAULTS: Final = (
-    pg.PostgresError,
-    pg.InterfaceError,
-    pg.InternalClientError,
-    ConnectionError,
-    TimeoutError,
-    OSError,
-)
-
-
-def translated(fault: BaseException) -> BaseException:
-    """What of ours a fault of the database is; a fault of our own SQL stays what it is."""
-    if isinstance(fault, pg.UniqueViolationError | pg.ExclusionViolationError):
-        return Duplicate(fault.constraint_name or "")
-    if isinstance(fault, pg.IntegrityConstraintViolationError):
-        return Violation(fault.constraint_name or "")
-    if isinstance(
-        fault, pg.SerializationError | pg.DeadlockDetectedError | pg.LockNotAvailableError
-    ):
-        return DatabaseFault("two changes met", code="db.conflict", retry_after_seconds=1)
-    if isinstance(fault, pg.QueryCanceledError | TimeoutError):
-        return DatabaseFault("the database took too long", code="db.slow", retry_after_seconds=1)
-    if isinstance(fault, _AWAY) or _says_away(fault):
-        return DatabaseFault("the database cannot be reached", retry_after_seconds=1)
-    return fault
-
-
-def _says_away(fault: BaseException) -> bool:
-    """Errors that mean other things as well: the client library's for a connection that is gone,
-    and the server's for a role that no migration has made yet."""
-    if isinstance(fault, pg.InvalidParameterValueError):
-        return "role" in str(fault)
-    return isinstance(fault, pg.InterfaceError) and "closed" in str(fault)
-
-
-_AWAY: Final = (
-    pg.PostgresConnectionError,
-    pg.OperatorInterventionError,
-    pg.InsufficientResourcesError,
-    pg.InvalidAuthorizationSpecificationError,
-    pg.IdleInTransactionSessionTimeoutError,
-    pg.InternalClientError,
-    OSError,
-)

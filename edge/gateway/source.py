@@ -20,7 +20,8 @@ import msgspec
 from edge.gateway.gateway import Gateway
 from edge.gateway.route_table import RouteConflictError
 from ops import metrics
-from ops.db import Database, DatabaseFault
+from ops.db import Database
+from ops.db_faults import DatabaseFault
 from ops.log import get_logger
 from ops.settings import SettingsError
 from services.platform.backend_api.api import CHANNEL, Config, Notice

@@ -21,7 +21,8 @@ from typing import Final
 import msgspec
 
 from ops.clock import SYSTEM
-from ops.db import Database, DatabaseFault, Row, Session
+from ops.db import Database, Row, Session
+from ops.db_faults import DatabaseFault
 from ops.log import get_logger
 from ops.metrics import counter
 from services._events.event import Codec, Envelope, Event

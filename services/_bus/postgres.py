@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ops.clock import SYSTEM
-from ops.db import Database, DatabaseFault
+from ops.db import Database
+from ops.db_faults import DatabaseFault
 from ops.ids import secret_id
 from ops.log import get_logger
 from ops.metrics import counter

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ops.db import Database, DatabaseFault
+from ops.db import Database
+from ops.db_faults import DatabaseFault
 from ops.log import get_logger
 from ops.metrics import counter
 from services._events.settings import EventsSettings

@@ -25,7 +25,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from ops.clock import SYSTEM
-from ops.db import Database, DatabaseFault
+from ops.db import Database
+from ops.db_faults import DatabaseFault
 from ops.ids import IdMaker
 from ops.log import get_logger
 from ops.metrics import counter, gauge, histogram

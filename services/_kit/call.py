@@ -19,7 +19,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from ops.clock import SYSTEM, Clock
-from ops.db import Database, DatabaseFault, Session
+from ops.db import Database, Session
+from ops.db_faults import DatabaseFault
 from ops.db_reader import Reader
 from ops.errors import Unavailable
 from ops.ids import IdMaker
@@ -32,6 +33,7 @@ from services._kit.errors import Invalid, Malformed, NoMatch, Problem, SignedOut
 from services._kit.idempotency import Once, Stored, fingerprint, parse_key
 from services._kit.operation import Operation
 from services._kit.paging import slice_of
+from services._kit.question import A, Question, R
 from services._kit.record import Page, Paging
 from services._kit.service import Entity, Service
 from services._kit.store import Store, Surroundings
@@ -40,6 +42,8 @@ from services._kit.wire import WireRequest, WireResponse, pairs_once
 
 ATTEMPTS_MAX: Final = 3
 """How often a write is run whose transaction met another one."""
+DEPTH_MAX: Final = 3
+"""Services that wait for each other's answers, one behind the other."""
 _JSON: Final = "application/json"
 _PAGING: Final = frozenset({"limit", "cursor"})
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -116,7 +120,13 @@ class Runtime:
         self._cursor_secret = keys.secret("cursor")
         self._encoder = msgspec.json.Encoder()
         self._decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+        services = tuple(services)
         ids = IdMaker(region, clock=clock)
+        self._answers = {
+            question: (service, handler)
+            for service in services
+            for question, handler in service.answers.items()
+        }
         self._around = {
             service.name: Surroundings(
                 service.name,
@@ -125,6 +135,8 @@ class Runtime:
                 ids,
                 keys,
                 settings.get(service.name, service.settings() if service.settings else None),
+                self.ask,
+                clock,
             )
             for service in services
         }
@@ -214,19 +226,54 @@ class Runtime:
             found: Mapping[str, Any] = await entity.many(self.store(service, session, actor), ids)
         return found
 
+    async def ask(self, question: Question[A, R], asked: A, actor: Actor, *, depth: int = 0) -> R:
+        """What the service answers whose question it is (`question.py`). Raises NexusError.
+
+        depth: how many connections are held by those who wait for it.
+        """
+        assert isinstance(asked, question.asked), question.name
+        assert depth <= DEPTH_MAX, f"{question.name}: services ask each other too deep"
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return await self._answer(question, asked, actor, depth=depth)
+            except DatabaseFault as fault:
+                if fault.code != "db.conflict" or attempt == ATTEMPTS_MAX:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _answer(self, question: Question[A, R], asked: A, actor: Actor, *, depth: int) -> R:
+        service, handler = self._answers[question]
+        database = self._database
+        for _ in range(depth):
+            database = database.deeper
+        if question.writes:
+            await self._admit(actor, writes=True)
+        async with database.session(service.schema, tenant=actor.tenant) as session:
+            store = self.store(service, session, actor, depth=depth)
+            if not question.writes:
+                found: R = await handler(store, asked)
+                return found
+            async with session.transaction():
+                await self.fence(session, actor.tenant)
+                answer: R = await handler(store, asked)
+                if actor.tenant:
+                    await self._audit(actor, session, answer, action=question.name)
+            return answer
+
     async def fence(self, session: Session, tenant: str) -> None:
         """Within a write's transaction: the tenant is served here to its end. Raises Moved."""
         if self._homes is not None and tenant:
             await self._homes.fence(session, tenant)
 
-    def store(self, service: Service, session: Session, actor: Actor) -> Store:
+    def store(self, service: Service, session: Session, actor: Actor, *, depth: int = 0) -> Store:
         """The service's hands around a session that is pinned to the actor's tenant."""
         assert session.pin.tenant == actor.tenant, "a session of another tenant"
-        return service.store(session, actor, self._around[service.name])
+        return service.store(session, actor, self._around[service.name], depth=depth)
 
     async def _decode(self, operation: Operation, request: Request) -> _Call:
         """Everything that can be refused without the database."""
-        actor, route = request.actor, operation.route
+        route = operation.route
+        actor = _in_tenant(request) if route.of_tenant else request.actor
         check_access(operation, actor)
         arguments: dict[str, Any] = {
             name: convert_parameter(request.path[name], kind, name)
@@ -315,8 +362,11 @@ class Runtime:
         raise AssertionError("unreachable")
 
     async def _admit(self, actor: Actor, *, writes: bool) -> None:
-        """Raises Misdirected, Unplaced: the tenant is not served in this region."""
+        """Raises Misdirected, Unplaced: the tenant is not served in this region.
+
+        Who has not signed in claims no tenant for it."""
         if self._homes is not None and actor.tenant:
+            writes = writes and actor.kind != "anonymous"
             await self._homes.admit(actor.tenant, writes=writes)
 
     async def _read(self, call: _Call) -> Any:
@@ -346,7 +396,8 @@ class Runtime:
                 assert encode, "what is kept is kept as bytes"
                 await once.keep(session, self._storable(operation, answer))
             if actor.tenant:
-                await self._audit(call, session, answer)
+                action = operation.name
+                await self._audit(actor, session, answer, action=action, target=call.target)
             return answer
 
     async def _handle(self, call: _Call, session: Session | None) -> Any:
@@ -358,22 +409,23 @@ class Runtime:
             arguments["store"] = self.store(call.operation.service, session, call.actor)
         return await call.operation.route.handler(**arguments)
 
-    async def _audit(self, call: _Call, session: Session, answer: Any) -> None:
-        target = call.target or str(getattr(answer, "id", ""))
-        action = call.operation.name
+    async def _audit(
+        self, actor: Actor, session: Session, answer: Any, *, action: str, target: str = ""
+    ) -> None:
+        target = target or str(getattr(answer, "id", ""))
         facts: dict[str, str | int] = {}
         if isinstance(answer, WireResponse):
             facts.update(answer.extra)
         elif answer is not None:
             facts["after"] = fingerprint(self._encoder.encode(answer)).hex()
         entry = audit.entry_of(
-            call.actor,
+            actor,
             action=action,
             target=target,
             unix_ms=int(self._clock.unix() * 1_000),
             facts=facts,
         )
-        await audit.append(session, entry, actor=call.actor, action=action, target=target)
+        await audit.append(session, entry, actor=actor, action=action, target=target)
 
     def _storable(self, operation: Operation, answer: Any) -> Stored:
         if isinstance(answer, WireResponse):
@@ -417,6 +469,14 @@ def check_access(operation: Operation, actor: Actor) -> None:
         raise SignedOut("sign in first")
     if route.needs:
         actor.check(route.needs)
+
+
+def _in_tenant(request: Request) -> Actor:
+    """Who asks, in the tenant that the path names."""
+    tenant, actor = request.path["tenant"], request.actor
+    if actor.tenant == tenant:
+        return actor
+    return Actor(id="", tenant=tenant, kind="anonymous", address=actor.address, trace=actor.trace)
 
 
 def _context(operation: Operation, actor: Actor, query: bytes) -> bytes:

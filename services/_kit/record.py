@@ -63,6 +63,10 @@ def entity(prefix: str, *, of: str = "") -> msgspec.Meta:
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 """A name or a line of text."""
+TenantInPath = Annotated[
+    str, shaped(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$", min_length=1, max_length=256)
+]
+"""A tenant's name where a path names it: as paths have them, without slashes and dot segments."""
 
 
 class Page(Record, Generic[T]):

@@ -29,6 +29,7 @@ from typing import Any, Final, Literal, get_type_hints
 
 from services._events.event import Event
 from services._jobs.job import Job
+from services._kit.question import Question
 from services._kit.store import Store
 
 Handler = Callable[..., Coroutine[Any, Any, Any]]
@@ -64,6 +65,9 @@ class Route:
     """Statuses of failures beside those that every such route may end in, for its description."""
     body_bytes_max: int = 1_048_576
     seconds_max: float = 10.0
+    of_tenant: bool = False
+    """Whether the path's `{tenant}` says whose the call is, for who has not signed in: an actor of
+    another tenant is nobody there. Such a handler sees to it that there is such a tenant."""
     cost: int = 1
     """Tokens that a call takes from the caller's limit."""
     cache_seconds: int = 0
@@ -113,6 +117,8 @@ class Service:
     """Event to `async def react(store: Store, event: E) -> None`, run once for each event."""
     holds_keys: bool = False
     """Whether an event that failed for good holds the later ones of its key, until replayed."""
+    answers: Mapping[Question[Any, Any], Handler] = field(default_factory=dict)
+    """Question to `async def answer(store: Store, asked: A) -> R`, for other services."""
     jobs: tuple[Job, ...] = ()
     entities: tuple[Entity, ...] = ()
     projections: tuple[Any, ...] = ()
@@ -188,5 +194,7 @@ def check_route(service: Service, route: Route) -> None:
         raise ValueError(f"{where}: nothing gives the handler {', '.join(sorted(extra))}")
     if route.reads and "body" in taken:
         raise ValueError(f"{where}: a read has no body")
+    if route.of_tenant and ("tenant" not in named or route.access != "public"):
+        raise ValueError(f"{where}: with of_tenant it is public, and its path has {{tenant}}")
     if route.needs_match and "expected" not in taken:
         raise ValueError(f"{where}: with needs_match the handler takes `expected`")

@@ -5,10 +5,13 @@ call, around a session that is pinned to the service and the actor's tenant. Unq
 are the service's own. For writes the session is inside the call's transaction.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from ops.clock import Clock
 from ops.db import Session
+from ops.frozen import Frozen
 from ops.ids import IdMaker
 from ops.sealing import KeyRing
 from services._events.event import Event, Origin
@@ -16,8 +19,13 @@ from services._events.outbox import publish
 from services._jobs.job import Job
 from services._jobs.queue import enqueue
 from services._kit.actor import Actor
+from services._kit.question import Question
 
 S = TypeVar("S")
+A = TypeVar("A", bound=Frozen)
+R = TypeVar("R")
+Ask = Callable[..., Coroutine[Any, Any, Any]]
+"""`Runtime.ask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +38,23 @@ class Surroundings(Generic[S]):
     ids: IdMaker
     keys: KeyRing
     settings: S
+    ask: Ask
+    clock: Clock
 
 
 class Store:
     """The hands of one call. A service subclasses it."""
 
-    __slots__ = ("actor", "around", "db")
+    __slots__ = ("_depth", "actor", "around", "db")
 
-    def __init__(self, session: Session, actor: Actor, around: Surroundings[Any]) -> None:
+    def __init__(
+        self, session: Session, actor: Actor, around: Surroundings[Any], *, depth: int = 0
+    ) -> None:
+        """depth: how many connections those hold who wait for this call."""
         self.db = session
         self.actor = actor
         self.around = around
+        self._depth = depth
 
     @property
     def tenant(self) -> str:
@@ -70,6 +84,20 @@ class Store:
         """The blind index of a normalised value of a column."""
         place = f"{self.around.schema}.{column}"
         return self.around.keys.blind(value, column=place, tenant=self.tenant)
+
+    @property
+    def now_unix(self) -> float:
+        """The time of the wall clock, in unix seconds."""
+        return self.around.clock.unix()
+
+    async def ask(self, question: Question[A, R], asked: A, *, tenant: str = "") -> R:
+        """What another service answers; tenant: another one than the actor's.
+
+        Raises what it refuses. Cost: a connection beside this one, so ask early.
+        """
+        actor = self.actor if not tenant else replace(self.actor, tenant=tenant)
+        answer: R = await self.around.ask(question, asked, actor, depth=self._depth + 1)
+        return answer
 
     async def publish(self, *events: Event) -> None:
         """Writes events into the outbox, in this transaction."""

@@ -16,7 +16,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from ops.db import Database, DatabaseFault, DatabaseSettings, Session
+from ops.db import Database, DatabaseSettings, Session
+from ops.db_faults import DatabaseFault
 from ops.migrate import Folder, Schema, migrate
 from ops.notices import Notices
 from ops.state.settings import KafkaSettings

@@ -14,7 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ops.db import Database, DatabaseFault, DatabaseSettings, Duplicate, Pin, Session, Violation
+from ops.db import Database, DatabaseSettings, Pin, Session
+from ops.db_faults import DatabaseFault, Duplicate, Violation
 from ops.migrate import migrate
 from tests.fakes.postgres import LOGIN, Postgres, PostgresServer
 from tests.fakes.schemas import NOTES, notes, schema

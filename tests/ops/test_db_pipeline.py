@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from ops.db import Database, DatabaseFault, DatabaseSettings
+from ops.db import Database, DatabaseSettings
+from ops.db_faults import DatabaseFault
 from ops.db_reader import Reader
 from ops.migrate import Folder, Schema, migrate
 from tests.fakes.postgres import LOGIN, Postgres, PostgresServer

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ops.db import Duplicate, Row, Session
+from ops.db import Row, Session
+from ops.db_faults import Duplicate
 from services._events import store as log
 from services._events.projection import Projection, Recorded, Unwritten, wait_for
 from services._events.store import Loaded

@@ -9,10 +9,6 @@ from ops.residency import Residency
 from services._kit.record import Input, Record, shaped
 
 TenantName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-TenantInPath = Annotated[
-    str, shaped(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$", min_length=1, max_length=256)
-]
-"""A tenant's name where a path names it: as paths have them, without slashes and dot segments."""
 Region = Annotated[str, shaped(r"^[a-z]{2}[0-9]{1,3}$", max_length=5)]
 Regions = Annotated[tuple[Region, ...], msgspec.Meta(max_length=100)]
 

@@ -13,10 +13,10 @@ from ops.region_settings import RegionSettings
 from services._kit.actor import Forbidden
 from services._kit.errors import NotFound
 from services._kit.paging import Slice
-from services._kit.record import Page
+from services._kit.record import Page, TenantInPath
 from services._kit.service import Route
 from services.platform.placement import logic
-from services.platform.placement.api import ChangePlacement, TenantInPath, TenantPlacement, shown
+from services.platform.placement.api import ChangePlacement, TenantPlacement, shown
 from services.platform.placement.store import PlacementStore
 
 

@@ -10,7 +10,7 @@ import pytest
 from edge.gateway.limits import REFUSALS_MAX, Refusals
 from edge.gateway.reports import CHANGES_MAX, EXCEEDED_SECONDS, RENEW_SECONDS, Reports, teller
 from edge.gateway.upstreams import Upstreams
-from ops.db import DatabaseFault
+from ops.db_faults import DatabaseFault
 from services.platform.backend_api.api import Breaker, Report, Target, Upstream
 from services.platform.backend_api.service import SERVICE
 from tests.edge.gateway.conftest import Made

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.gateway.settings import GatewaySettings
-from ops.db import DatabaseFault
+from ops.db_faults import DatabaseFault
 from ops.settings import SettingsError
 from services.platform.backend_api.service import SERVICE
 from tests.edge.conftest import eventually

@@ -5,9 +5,10 @@ from typing import Annotated
 import msgspec
 
 from services._kit.actor import Actor
-from services._kit.errors import NotFound, Stale
+from services._kit.errors import Conflict, NotFound, Stale
 from services._kit.paging import Slice
-from services._kit.record import Input, Page, Record, Text, entity
+from services._kit.question import Question
+from services._kit.record import Input, Page, Record, TenantInPath, Text, entity
 from services._kit.service import Entity, Route, Service
 from services._kit.store import Store
 from services._kit.wire import WireRequest, WireResponse
@@ -124,6 +125,43 @@ async def many(store: NoteStore, ids: tuple[str, ...]) -> dict[str, Note]:
     return {row["id"]: Note(**row) for row in rows}
 
 
+class AskNote(Input):
+    """Which note another service wants to know of, or to have."""
+
+    title: Text
+
+
+COUNT_NOTES = Question("notes.count", AskNote, int)
+TAKE_NOTE = Question("notes.take", AskNote, Note, writes=True)
+
+
+async def count_notes(store: NoteStore, asked: AskNote) -> int:
+    """How many notes of the tenant have this title."""
+    return int(await store.db.value("SELECT count(*) FROM note WHERE title = $1", asked.title))
+
+
+async def take_note(store: NoteStore, asked: AskNote) -> Note:
+    """Adds one, unless there is one."""
+    if await count_notes(store, asked):
+        raise Conflict("there is such a note", code="note.there")
+    return await store.add(NewNote(title=asked.title))
+
+
+async def take_twice(store: NoteStore, body: NewNote) -> Note:
+    """Asks itself, as another service would, and fails with a bad title after that."""
+    before = await store.ask(COUNT_NOTES, AskNote(title=body.title))
+    note = await store.ask(TAKE_NOTE, AskNote(title=body.title))
+    if body.title == "bad":
+        raise Conflict(f"after {before}", code="note.late")
+    return note
+
+
+async def board(store: NoteStore, tenant: TenantInPath, body: NewNote) -> Note:
+    """Whoever comes by may leave a note."""
+    assert store.tenant == tenant
+    return await store.add(body)
+
+
 NOTES = Service(
     name="notes",
     summary="Notes with a title.",
@@ -134,8 +172,11 @@ NOTES = Service(
         Route("PUT", "/notes/{id}", rename, needs="notes.note.change", needs_match=True),
         Route("DELETE", "/notes/{id}", remove, needs="notes.note.remove"),
         Route("GET", "/who", who, access="signed_in"),
+        Route("POST", "/notes:twice", take_twice, needs="notes.note.add"),
+        Route("POST", "/t/{tenant}/notes", board, access="public", of_tenant=True),
         Route("POST", "/echo", echo, access="public", wire="forms"),
     ),
     entities=(Entity(Note, many, needs="notes.note.read"),),
+    answers={COUNT_NOTES: count_notes, TAKE_NOTE: take_note},
     store=NoteStore,
 )

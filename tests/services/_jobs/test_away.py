@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from functools import partial
 
-from ops.db import DatabaseFault
+from ops.db_faults import DatabaseFault
 from tests.fakes.postgres import PostgresServer
 from tests.services._jobs.errands import WRITE, World, until, world
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.db import DatabaseFault
+from ops.db_faults import DatabaseFault
 from services._bus.relay import Relay
 from tests.fakes.courier import SETTINGS, Life, Moved, Town, move, say, settle
 from tests.fakes.postgres import Postgres, PostgresServer

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 import pytest
 
-from ops.db import DatabaseFault, Session
+from ops.db import Session
+from ops.db_faults import DatabaseFault
 from services._bus.inbox import Consumer, Inbox, dead_letters, discard, replay
 from services._events.event import Envelope, Event
 from tests.fakes.courier import SETTINGS, Life, Moved, Town, envelope, until, write_down

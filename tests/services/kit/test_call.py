@@ -8,11 +8,13 @@ from urllib.parse import parse_qs
 import asyncpg
 import pytest
 
-from ops.db import Database, Duplicate, Violation
+from ops.db import Database, DatabaseSettings
+from ops.db_faults import DatabaseFault, Duplicate, Violation
 from services._kit import audit
 from services._kit.actor import ANONYMOUS, Actor, Forbidden
 from services._kit.call import Reply
 from services._kit.errors import (
+    Conflict,
     Invalid,
     Malformed,
     NoMatch,
@@ -319,10 +321,48 @@ async def test_without_a_tenant_nothing_is_seen(notes: Calls, postgres: Postgres
 
 async def test_the_database_away_is_said_so(postgres: Postgres) -> None:
     del postgres  # only so that a server runs: this one's folder has none
-    from ops.db import DatabaseFault, DatabaseSettings  # noqa: PLC0415
-
     async with Database("postgresql://x@/x?host=/nonexistent", DatabaseSettings()) as database:
         with pytest.raises(DatabaseFault) as caught:
             async with database.session("notes", tenant="acme"):
                 raise AssertionError("connected to nothing")
     assert caught.value.retry_after_seconds == 1
+
+
+async def test_one_service_asks_another(notes: Calls) -> None:
+    """The answer's transaction is its own: it stays when the asker fails, and is audited."""
+    made = await notes.told("take_twice", body={"title": "one"})
+    assert (await notes.told("get", path={"id": made["id"]}))["title"] == "one"
+    with pytest.raises(Conflict, match="there is such"):
+        await notes.call("take_twice", body={"title": "one"})
+    with pytest.raises(Conflict, match="after 0"):
+        await notes.call("take_twice", body={"title": "bad"})
+    titles = [note["title"] for note in (await notes.told("notes"))["data"]]
+    assert titles == ["bad", "one"]
+    async with notes.database.session("notes", tenant="acme") as session:
+        rows = await session.rows("SELECT action, target FROM audit ORDER BY seq")
+        assert await audit.verify(session) is None
+    actions = [row["action"] for row in rows]
+    assert actions == ["notes.take", "notes.take_twice", "notes.take"]
+    assert {rows[0]["target"], rows[1]["target"]} == {made["id"]}
+
+
+async def test_who_asks_in_the_middle_waits_for_nobody(notes: Calls) -> None:
+    """As many askers as there are connections, each of which holds one of them."""
+    async with asyncio.timeout(5):
+        async with asyncio.TaskGroup() as group:
+            for number in range(40):
+                body = {"title": f"note {number}"}
+                group.create_task(notes.call("take_twice", body=body))
+    assert len((await notes.told("notes", query="limit=100"))["data"]) == 40
+
+
+async def test_a_path_may_say_whose_the_call_is(notes: Calls) -> None:
+    """For who has not signed in. An actor of another tenant is nobody there."""
+    for number, who in enumerate((ANONYMOUS, STRANGER, actor("acme"))):
+        asked = {"path": {"tenant": "acme"}, "body": {"title": f"note {number}"}}
+        assert (await notes.call("board", who, **asked)).status == 201
+    assert len((await notes.told("notes"))["data"]) == 3
+    assert (await notes.told("notes", STRANGER))["data"] == []
+    async with notes.database.session("notes", tenant="acme") as session:
+        rows = await session.rows("SELECT actor FROM audit ORDER BY seq")
+    assert [row["actor"] for row in rows] == ["", "", "usr_1"]
