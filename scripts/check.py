@@ -1,7 +1,8 @@
 """`make check`: every static check and the unit tests, in parallel lanes, ending in one line.
 
-A check prints nothing unless it fails. `--static` leaves the Python tests out (`make test` runs
-them itself, all at once), `--rust-tests` adds the crate's own tests.
+A check prints nothing unless it fails; lanes of tests tell how many there were. `make test` runs
+the parts one after the other: `--static --rust-tests`, `--unit`, then pytest with what `--others`
+names, alone on the machine.
 """
 
 import argparse
@@ -50,7 +51,7 @@ NOT_UNIT_TESTS = (
     "media/test_native_swarm.py",
     "services/_jobs/test_runner.py",
 )
-"""What `make test` runs and `make check` does not."""
+"""What `make test` runs and `make check` does not: `--others`."""
 LANES = ("media", "edge", "edge/gateway", "services")
 """Folders of tests that run beside each other, and beside all other folders."""
 
@@ -63,6 +64,8 @@ class Check:
     command: tuple[str, ...]
     folder: str = "."
     seconds_max: int = 900
+    tells: bool = False
+    """Whether the last line of its output is shown although it succeeded."""
 
 
 def python_checks() -> list[Check]:
@@ -85,9 +88,10 @@ def unit_tests() -> list[list[Check]]:
     pytest = ("scripts/in-network", f"{BIN}/python", "-m", "pytest", "-q", "-m", "not prove")
     gone = [name for name in (*NOT_UNIT_TESTS, *LANES) if not (ROOT / "tests" / name).exists()]
     assert not gone, f"no longer there: {gone}"
+    commands = {name: (*pytest, *_left_out(name), f"tests/{name}") for name in (*LANES, "")}
     return [
-        [Check(f"unit tests: {name or 'the rest'}", (*pytest, *_left_out(name), f"tests/{name}"))]
-        for name in (*LANES, "")
+        [Check(f"unit tests: {name or 'the rest'}", command, tells=True)]
+        for name, command in commands.items()
     ]
 
 
@@ -142,6 +146,8 @@ def passes(check: Check) -> bool:
         ok, output = False, f"no end after {expired.timeout:.0f} s"
     seconds = time.monotonic() - start
     line = f"  {'ok    ' if ok else 'FAILED'} {check.name} ({seconds:.1f} s)\n"
+    if ok and check.tells:
+        line += f"         {output.rstrip().rpartition(chr(10))[2]}\n"
     sys.stdout.write(line if ok else f"{line}$ {' '.join(check.command)}\n{output.rstrip()}\n")
     sys.stdout.flush()
     return ok
@@ -156,14 +162,23 @@ def main() -> int:
     """Exit status: 0 when every check passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--static", action="store_true", help="leave the Python tests out")
+    parser.add_argument("--unit", action="store_true", help="run the unit tests alone")
+    parser.add_argument(
+        "--others", action="store_true", help="name the tests that are no unit tests"
+    )
     parser.add_argument("--rust-tests", action="store_true", help="run the crate's tests as well")
     chosen = parser.parse_args()
+    if chosen.others:
+        sys.stdout.write("".join(f"tests/{name}\n" for name in NOT_UNIT_TESTS))
+        return 0
     start = time.monotonic()
     static = [
         [*python_checks(), *web_checks()],
         rust_checks(tests=chosen.rust_tests),
     ]
-    lanes = static if chosen.static else [*unit_tests(), static[0] + static[1]]
+    lanes = static if chosen.static else unit_tests()
+    if not (chosen.static or chosen.unit):
+        lanes.append(static[0] + static[1])
     with ThreadPoolExecutor(len(lanes)) as pool:
         failed = [name for names in pool.map(failures, lanes) for name in names]
     seconds = round(time.monotonic() - start)
